@@ -1,0 +1,1 @@
+"""Decides whether Citrix FAS may go ahead, on the evidence of a SAML Response."""

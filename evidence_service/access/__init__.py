@@ -1,0 +1,1 @@
+"""May this access go ahead? Pure judgement of one sign-in or launch."""

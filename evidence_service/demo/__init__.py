@@ -1,0 +1,1 @@
+"""A small identity provider and a story told with it, for `fas-evidence demo` and the tests."""

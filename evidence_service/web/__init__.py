@@ -1,0 +1,1 @@
+"""HTTP: the plug-in plane."""
