@@ -1,0 +1,75 @@
+"""The import contracts of pyproject.toml hold, and break where they should."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.sources import PACKAGES, ROOT
+
+DIRECTION = "idp_certs knows nothing of the service"
+LAYERS = "Commands compose, the web asks, adapters drive, access judges"
+PURITY = "What judges touches neither the world nor its clock"
+
+PLANTED = {
+    "the core reads the environment": ("evidence_service/access/rules.py", "import os", {PURITY}),
+    "the core reads the clock": ("idp_certs/metadata.py", "import time", {PURITY}),
+    "trust asks the service": ("idp_certs/signature.py", "import evidence_service.access.model", {DIRECTION}),
+    "a driver knows the web": ("evidence_service/adapters/journal.py", "import evidence_service.web", {LAYERS}),
+    "the core knows its drivers": (
+        "evidence_service/access/decide.py",
+        "import evidence_service.adapters.database",
+        {LAYERS, PURITY},  # and by it SQLAlchemy
+    ),
+    "a module without a place": ("evidence_service/unplaced.py", '"""Nowhere."""', {LAYERS}),
+}
+
+
+def _contracts(folder: Path) -> subprocess.CompletedProcess[str]:
+    program = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
+    return subprocess.run(
+        [sys.executable, "-c", program, "--no-cache"],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), "COLUMNS": "200", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def _broken(output: str) -> set[str]:
+    return {contract for contract in (DIRECTION, LAYERS, PURITY) if f"{contract} BROKEN" in output}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the product's source to plant violations in."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_import_contracts_hold() -> None:
+    """Every module imports only what its place allows."""
+    result = _contracts(ROOT)
+
+    assert (result.returncode, _broken(result.stdout)) == (0, set()), result.stdout + result.stderr
+    assert "3 kept, 0 broken" in result.stdout
+
+
+@pytest.mark.parametrize(("file", "line", "contracts"), PLANTED.values(), ids=PLANTED.keys())
+def test_a_planted_violation_breaks_its_contract(copy: Path, file: str, line: str, contracts: set[str]) -> None:
+    """Each contract is able to fail, and only the intended one does."""
+    with (copy / file).open("a", encoding="utf-8") as module:
+        module.write(f"\n{line}\n")
+
+    result = _contracts(copy)
+
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert _broken(result.stdout) == contracts, result.stdout
