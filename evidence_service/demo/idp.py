@@ -390,7 +390,7 @@ def _encrypted(assertion: etree._Element, key: rsa.RSAPublicKey, *, sha256: bool
     """An EncryptedAssertion of AES-256-GCM with RSA-OAEP: XML Encryption 1.1, or the mgf1p form of 1.0."""
     content_key, nonce = AESGCM.generate_key(bit_length=256), os.urandom(12)
     content = nonce + AESGCM(content_key).encrypt(nonce, etree.tostring(assertion), None)
-    digest = hashes.SHA256() if sha256 else hashes.SHA1()  # mgf1p's default; safe inside OAEP
+    digest = hashes.SHA256() if sha256 else hashes.SHA1()  # noqa: S303 - mgf1p's digest; sound inside OAEP
     wrapped = key.encrypt(content_key, padding.OAEP(mgf=padding.MGF1(digest), algorithm=digest, label=None))
 
     outer = etree.Element(f"{{{SAML}}}EncryptedAssertion", nsmap={"saml": SAML})

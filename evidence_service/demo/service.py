@@ -1,0 +1,196 @@
+"""The real service as its own process, and the questions that are put to it over HTTP as a plug-in would."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any, Self
+
+HOST = "127.0.0.1"
+READY_SECONDS = 30.0
+STOP_SECONDS = 15.0
+ANSWER_SECONDS = 15.0
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; `str()` is one line that says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back: `allow`, `deny` or `HTTP` with a status; the rest is empty without a decision."""
+
+    decision: str
+    reason: str
+    decision_id: str
+    milliseconds: float
+
+
+def free_port(wanted: int | None) -> int:
+    """`wanted` if it is free on the loopback address, or any free one for None. Raises DemoFailed."""
+    with socket.socket() as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted or 0))
+        except (OSError, OverflowError) as error:
+            cause = error.strerror if isinstance(error, OSError) else str(error)
+            raise DemoFailed(f"port {wanted} on {HOST} cannot be used ({cause}); choose another with --port") from error
+        return int(probe.getsockname()[1])
+
+
+class Service:
+    """`fas-evidence serve` as a child process. A context manager: leaving it stops the process."""
+
+    def __init__(self, *, config: Path, port: int, log: Path) -> None:
+        """Prepare; nothing is started. The process reads `config` and writes what it says to `log`."""
+        self._config = config
+        self._port = port
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start and wait until it is ready. Raises DemoFailed."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
+                [sys.executable, "-m", "evidence_service", "serve", "--config", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_clean_environment(),
+            )
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop."""
+        self.stop()
+
+    @property
+    def last_line(self) -> str:
+        """The last thing it said."""
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1] if said else ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """Ask it to end, wait, and insist."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        give_up = time.monotonic() + READY_SECONDS
+        while time.monotonic() < give_up:
+            if process.poll() is not None:
+                said = self.last_line or "it said nothing"
+                raise DemoFailed(f"the service ended with code {process.returncode} before it was ready: {said}")
+            try:
+                status, _ = _exchange(self._port, "GET", "/readyz", timeout=2.0)
+            except (OSError, HTTPException):
+                status = 0
+            if status == HTTPStatus.OK:
+                return
+            time.sleep(0.05)
+        said = self.last_line or "it said nothing"
+        raise DemoFailed(f"the service was not ready after {READY_SECONDS:.0f} s: {said}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """A caller of the decision API with its bearer key."""
+
+    port: int
+    key: str
+
+    def ask(self, question: Mapping[str, Any]) -> Answer:
+        """Put one question. Raises DemoFailed where no answer comes or it is not of the contract's form."""
+        body = json.dumps(question).encode()
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        started = time.perf_counter()
+        try:
+            status, answer = _exchange(self.port, "POST", "/v1/decisions", body, headers)
+        except (OSError, HTTPException) as error:
+            raise DemoFailed(f"the service did not answer: {str(error) or type(error).__name__}") from error
+        elapsed = (time.perf_counter() - started) * 1000
+        if status != HTTPStatus.OK:
+            return Answer(decision=f"HTTP {status}", reason="", decision_id="", milliseconds=elapsed)
+        try:
+            said = json.loads(answer)
+            echoed = said["request_id"] == question["request_id"]
+            decided = Answer(
+                decision=str(said["decision"]),
+                reason=str(said["reason"]),
+                decision_id=str(said["decision_id"]),
+                milliseconds=elapsed,
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise DemoFailed("the service's answer is not of the form that the contract states") from error
+        if not echoed:
+            raise DemoFailed("the service answered another question than the one asked")
+        return decided
+
+
+def question(*, request_id: str, upn: str, evidence: bytes | None, phase: str) -> dict[str, Any]:
+    """The body of `POST /v1/decisions`."""
+    items = [] if evidence is None else [{"type": "SAMLResponse", "value": b64encode(evidence).decode("ascii")}]
+    return {
+        "request_id": request_id,
+        "upn": upn,
+        "evidence": items,
+        "phase": phase,
+        "rule": "default",
+        "storefront": "sf01.corp.example",
+        "fas_server": "fas01.corp.example",
+    }
+
+
+def _exchange(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout: float = ANSWER_SECONDS,
+) -> tuple[int, bytes]:
+    connection = HTTPConnection(HOST, port, timeout=timeout)
+    try:
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def _clean_environment() -> dict[str, str]:
+    """Ours without the settings of a real installation: a demo must not find its database."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith("FAS_EVIDENCE_")}

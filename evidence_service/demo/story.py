@@ -1,0 +1,321 @@
+"""`fas-evidence demo`: the real service on a loopback port, and a story of launches sent to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from types import FrameType
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evidence_service.access.policy import dump_policy
+from evidence_service.adapters.config_store import ConfigStore
+from evidence_service.adapters.database import StoreUnavailable, open_database
+from evidence_service.demo.service import HOST, Answer, DemoFailed, Plugin, Service, free_port, question
+from evidence_service.demo.steps import Cast, Chapter, Step, everyday, new_cast, policy_for, story
+from idp_certs.metadata import parse_metadata
+
+DONE, NEGATIVE, BAD_INPUT, DEPENDENCY_FAILED = 0, 1, 2, 3
+
+ACTOR = "demo"
+PLUGIN_NAME = "fas01.corp.example"
+DECRYPTION_KEY = "gateway.pem"
+PAUSE_SECONDS = 10.0
+NARROWEST = 80
+
+Story = Callable[[Cast, datetime, Callable[[], str]], tuple[Chapter, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Where the demo keeps its files and how to talk to its service."""
+
+    directory: Path
+    port: int
+    key: str
+
+    @property
+    def config(self) -> Path:
+        """The settings of the service."""
+        return self.directory / "fas-evidence.toml"
+
+    @property
+    def launch(self) -> Path:
+        """One question, ready for curl."""
+        return self.directory / "launch.json"
+
+    @property
+    def log(self) -> Path:
+        """What the service said."""
+        return self.directory / "service.log"
+
+    @property
+    def data(self) -> Path:
+        """The service's data directory."""
+        return self.directory / "data"
+
+    @property
+    def secrets(self) -> Path:
+        """The decryption key's directory."""
+        return self.directory / "secrets"
+
+
+def run_demo(
+    *,
+    once: bool,
+    port: int | None = None,
+    directory: Path | None = None,
+    tell: Story = story,
+    pause_seconds: float = PAUSE_SECONDS,
+) -> int:
+    """Run the demo and return its exit code.
+
+    With `once` it ends after the story; otherwise the service stays up and is sent a launch every `pause_seconds`
+    until Ctrl-C. Files go to `directory` and stay there, or to a temporary one that is removed. The code is 0 where
+    every answer was as the story says, 1 where one was not, 2 for an unusable `directory`, 3 where the service or its
+    database fails.
+    """
+    out = _console()
+    try:
+        with _ended_by_signals(), _directory(directory) as place:
+            stage = Stage(directory=place, port=free_port(port), key=secrets.token_urlsafe(32))
+            return _perform(out, stage, once=once, kept=directory is not None, tell=tell, pause=pause_seconds)
+    except _UnusableDirectory as problem:
+        return _complain(str(problem), BAD_INPUT)
+    except (DemoFailed, StoreUnavailable) as problem:
+        return _complain(str(problem), DEPENDENCY_FAILED)
+
+
+def _perform(out: Console, stage: Stage, *, once: bool, kept: bool, tell: Story, pause: float) -> int:
+    now = datetime.now(UTC)
+    cast = new_cast(now)
+    _introduce(out, stage, once=once)
+    _prepare(stage, cast, now)
+    with Service(config=stage.config, port=stage.port, log=stage.log) as service:
+        chapters = tell(cast, datetime.now(UTC), _new_id)
+        code, denied = _tell(out, stage, chapters)
+        if once and not kept:
+            out.print("Without --once the service stays up; with --directory DIR the files stay, to look into them.")
+        else:
+            _say_how_to_repeat(out, stage, denied, running=not once)
+        if once:
+            return code
+        with suppress(KeyboardInterrupt):
+            _keep_running(out, stage, service, cast, pause)
+        out.print("\nStopping.")
+    return code
+
+
+def _prepare(stage: Stage, cast: Cast, now: datetime) -> None:
+    """What an administrator does once: import metadata with policies, place the key, enroll the FAS server."""
+    for each in (stage.data, stage.secrets, stage.directory / "metadata", stage.directory / "policies"):
+        each.mkdir(mode=0o700)
+    pem = cast.gateway_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    _write_private(stage.secrets / DECRYPTION_KEY, pem)
+    settings = {
+        "data_dir": str(stage.data),
+        "secrets_dir": str(stage.secrets),
+        "listen_host": HOST,
+        "listen_port": stage.port,
+        "drain_seconds": 0,
+    }
+    # A JSON string or number is a TOML one too.
+    lines = (f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
+    stage.config.write_text("".join(lines), encoding="utf-8")
+
+    engine = open_database(f"sqlite:///{stage.data / 'fas-evidence.db'}")
+    try:
+        store = ConfigStore(engine)
+        for idp in cast.registered:
+            document, policy = idp.metadata(), policy_for(idp, cast, decryption_key=DECRYPTION_KEY)
+            name = idp.profile.product.lower().replace(" ", "-")
+            (stage.directory / "metadata" / f"{name}.xml").write_bytes(document)
+            (stage.directory / "policies" / f"{name}.toml").write_text(dump_policy(policy), encoding="utf-8")
+            (metadata,) = parse_metadata(document)
+            store.add_idp(metadata=metadata, document=document, policy=policy, now=now, actor=ACTOR)
+        digest = hashlib.sha256(stage.key.encode()).hexdigest()
+        store.enroll_plugin(name=PLUGIN_NAME, bearer_key_sha256=digest, now=now, actor=ACTOR)
+    finally:
+        engine.dispose()
+
+
+def _tell(out: Console, stage: Stage, chapters: tuple[Chapter, ...]) -> tuple[int, str]:
+    """Send every step; the exit code, and the id of the last decision that was a deny."""
+    sent, wrong, denied = 0, 0, ""
+    for chapter in chapters:
+        table = _table(out)
+        for step in chapter.steps:
+            answer = _send(stage, step)
+            expected = _is_expected(step, answer)
+            sent, wrong = sent + 1, wrong + (not expected)
+            denied = answer.decision_id if answer.decision == "deny" else denied
+            _add_row(table, step, answer)
+        out.print(Text(chapter.title, style="bold"))
+        out.print(table)
+    if wrong:
+        out.print(Text(f"{wrong} of {sent} answers were not what the story says; look for WRONG above.", "bold red"))
+        return NEGATIVE, denied
+    out.print(Text(f"All {sent} answers were what the story says.", "bold green"))
+    return DONE, denied
+
+
+def _send(stage: Stage, step: Step) -> Answer:
+    asked = question(request_id=str(uuid.uuid4()), upn=step.upn, evidence=step.evidence, phase=step.phase)
+    key = stage.key if step.known_caller else secrets.token_urlsafe(32)
+    if step.known_caller and step.decision == "allow":
+        _write_private(stage.launch, json.dumps(asked, indent=1).encode())
+    return Plugin(port=stage.port, key=key).ask(asked)
+
+
+def _is_expected(step: Step, answer: Answer) -> bool:
+    return (answer.decision, answer.reason) == (step.decision, step.reason)
+
+
+def _table(out: Console) -> Table:
+    # Without a frame: a reason must never be cut, so at 80 columns the words beside it wrap.
+    table = Table(box=None, width=max(out.width, NARROWEST), padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("what happens, and why", ratio=1, overflow="fold")
+    table.add_column("IdP", width=8, no_wrap=True)
+    table.add_column("answer", width=8, no_wrap=True)
+    table.add_column("reason", width=22, no_wrap=True)
+    table.add_column("ms", width=5, justify="right", no_wrap=True)
+    return table
+
+
+def _add_row(table: Table, step: Step, answer: Answer) -> None:
+    told = Text(step.title)
+    told.append(f"\n  {step.why}", style="dim")
+    if not _is_expected(step, answer):
+        told.append(f"\n  WRONG: expected {step.decision} {step.reason}".rstrip(), style="bold red")
+    table.add_row(
+        told,
+        step.idp,
+        Text(answer.decision, style="green" if answer.decision == "allow" else "red"),
+        answer.reason or "-",
+        f"{answer.milliseconds:.1f}",
+    )
+
+
+def _introduce(out: Console, stage: Stage, *, once: bool) -> None:
+    out.print(Text("fas-evidence demo", style="bold"))
+    ending = "ends after the story" if once else "runs until Ctrl-C"
+    out.print(f"The real service on http://{HOST}:{stage.port} with four demonstration IdPs; it {ending}.")
+    out.print("Launches go to it over HTTP, as the FAS plug-in sends them. ms: the whole request.\n")
+
+
+def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool) -> None:
+    config = shlex.quote(str(stage.config))
+    out.print()
+    if running:
+        out.print(Text("Send a launch yourself:", style="bold"))
+        command = (
+            f"curl -s -H 'Authorization: Bearer {stage.key}' -H 'Content-Type: application/json' "
+            f"--data @{shlex.quote(str(stage.launch))} http://{HOST}:{stage.port}/v1/decisions"
+        )
+        out.print(command, soft_wrap=True)
+    if denied:
+        out.print(Text("See why one was denied, check by check:", style="bold"))
+        out.print(f"fas-evidence explain --config {config} {denied}", soft_wrap=True)
+    out.print(Text("Files (metadata, policies, database, log):", style="bold"))
+    out.print(str(stage.directory), soft_wrap=True)
+
+
+def _keep_running(out: Console, stage: Stage, service: Service, cast: Cast, pause: float) -> None:
+    """Send something now and then until Ctrl-C."""
+    out.print(f"\nRunning; a launch every {pause:g} s. Ctrl-C ends it and removes what it made.")
+    for number in count():
+        give_up = time.monotonic() + pause
+        while time.monotonic() < give_up:
+            time.sleep(min(0.5, pause))
+            if not service.is_running:
+                raise DemoFailed(f"the service ended by itself: {service.last_line or 'it said nothing'}")
+        now = datetime.now(UTC)
+        steps = everyday(cast, now, _new_id)
+        step = steps[number % len(steps)]
+        answer = _send(stage, step)
+        mark = "" if _is_expected(step, answer) else "  WRONG"
+        out.print(
+            f"{now:%H:%M:%S}Z  {answer.decision:<5}  {answer.reason:<22}  {answer.milliseconds:5.1f} ms  "
+            f"{step.idp:<8}  {step.title}{mark}",
+            soft_wrap=True,
+        )
+
+
+def _new_id() -> str:
+    return f"_{uuid.uuid4().hex}"
+
+
+def _console() -> Console:
+    # rich takes the width from COLUMNS or the terminal, and leaves out colour off a terminal or with NO_COLOR.
+    return Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+
+
+def _complain(text: str, code: int) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+    return code
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+class _UnusableDirectory(Exception):
+    """The directory that was asked for cannot take the demo's files."""
+
+
+@contextmanager
+def _directory(wanted: Path | None) -> Iterator[Path]:
+    if wanted is None:
+        place = Path(tempfile.mkdtemp(prefix="fas-evidence-demo-"))
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        return
+    place = wanted.absolute()
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(place.iterdir()):
+            raise _UnusableDirectory(f"--directory {place}: is not empty; name a new or empty one")
+    except OSError as error:
+        raise _UnusableDirectory(f"--directory {place}: {error.strerror}; name a new or empty one") from error
+    yield place
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """End quietly on Ctrl-C and on SIGTERM, with everything cleaned up on the way out."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
