@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from evidence_service.access.reasons import AccessReason
+from evidence_service.access.reasons import OK, AccessReason
 from idp_certs.model import TrustSnapshot
 from idp_certs.reasons import Finding, Reason
 
@@ -146,10 +146,20 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """The text of a value element, None where it holds child elements; `format` is None where there is no Format."""
+
+    value: str | None
+    format: str | None = None
+    qualified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubjectConfirmation:
-    """One SubjectConfirmation; times are None where absent."""
+    """One SubjectConfirmation; `data` says whether it has exactly one SubjectConfirmationData."""
 
     method: str
+    data: bool
     recipient: str | None
     not_before: str | None
     not_on_or_after: str | None
@@ -157,20 +167,50 @@ class SubjectConfirmation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attribute:
-    """One Attribute; a value is None where it holds child elements instead of text."""
+class Conditions:
+    """The Conditions element; `unknown` names the conditions that we do not understand."""
 
-    name: str
-    values: tuple[str | None, ...]
+    not_before: str | None
+    not_on_or_after: str | None
+    audience_restrictions: tuple[tuple[str | None, ...], ...]
+    unknown: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthnStatement:
-    """One AuthnStatement; the times are the attributes' text."""
+    """One AuthnStatement; the times are the attributes' text, `context_classes` the AuthnContextClassRefs."""
 
     authn_instant: str | None
     session_not_on_or_after: str | None
-    context_class: str | None
+    context_classes: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion:
+    """What a signed Assertion says, as it says it: texts unparsed, and how often each thing occurs."""
+
+    assertion_id: str
+    issue_instant: str | None
+    issuers: tuple[Text, ...]
+    subjects: int
+    has_subject_content: bool
+    name_ids: tuple[Text, ...]
+    confirmations: tuple[SubjectConfirmation, ...]
+    conditions: tuple[Conditions, ...]
+    authn_statements: tuple[AuthnStatement, ...]
+    attributes: Mapping[str, tuple[tuple[str | None, ...], ...]]
+    """Per attribute Name asked for: one tuple of values for each Attribute of that Name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What the Response around the assertion says. May be unsigned: it can cause a refusal, never a permission."""
+
+    issuers: tuple[Text, ...]
+    statuses: tuple[tuple[str, ...], ...]
+    """For each Status the values of its StatusCodes, outermost first."""
+    destination: str | None
+    in_response_to: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,15 +254,25 @@ class Allow:
     @property
     def reason(self) -> str:
         """`ok`."""
-        return "ok"
+        return OK
+
+    @property
+    def entity_id(self) -> str:
+        """The IdP whose key signed."""
+        return self.assertion.issuer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deny:
-    """The access must not go ahead, for at least one reason."""
+    """The access must not go ahead, for at least one reason.
+
+    `assertion` is set once the signature held. `entity_id` is the registered IdP that the evidence names, if any; it is
+    no more than a claim while `assertion` is None.
+    """
 
     findings: tuple[Finding, ...]
     assertion: AssertionSummary | None = None
+    entity_id: str | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError without a finding: a deny without a reason must not exist."""

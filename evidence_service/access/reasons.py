@@ -189,7 +189,7 @@ class AccessReason(Reason):
     )
     SUBJECT_INVALID = (
         "subject_invalid",
-        404,
+        399,
         "The assertion does not have exactly one Subject with content.",
         "A genuine IdP sends one. Treat the sender as hostile.",
     )

@@ -1,0 +1,261 @@
+"""May this access go ahead? The one place that says yes.
+
+    bytes -> verify_evidence -> every rule -> re-use -> Allow or Deny(findings)
+
+Values in, value out: no clock, no I/O, no chance. The same arguments give the same decision, so that any decision can
+be judged again from its record. Before a signature holds, the first objection ends it. After that every rule is asked,
+and the highest-ranked finding gives the reason.
+
+Not decided here: whether the caller may ask, whether the answer could be recorded, whether there was time. Those only
+ever turn an allow into a deny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from evidence_service.access.evidence import parse_response, read_evidence
+from evidence_service.access.facts import Facts, times_of
+from evidence_service.access.identity import mapped_upn
+from evidence_service.access.model import (
+    AccessRequest,
+    Allow,
+    AssertionSummary,
+    Check,
+    Decision,
+    Deny,
+    FasRule,
+    Mode,
+    Sighting,
+    Snapshot,
+)
+from evidence_service.access.reasons import AccessReason
+from evidence_service.access.reuse import check_reuse
+from evidence_service.access.rules import RULES
+from evidence_service.access.verify import VerifiedEvidence, claimed_provider, verify_evidence
+from idp_certs.reasons import Finding, Reason, Refused, TrustReason
+
+DEFAULT_RULE = "default"
+
+# The order in which verification objects; explanations show it.
+VERIFICATION: tuple[Reason, ...] = (
+    AccessReason.EVIDENCE_MISSING,
+    AccessReason.EVIDENCE_EMPTY,
+    AccessReason.EVIDENCE_TOO_LARGE,
+    AccessReason.EVIDENCE_ENCODING,
+    TrustReason.XML_ENCODING,
+    TrustReason.XML_DTD,
+    TrustReason.XML_MALFORMED,
+    TrustReason.XML_COMMENT_OR_PI,
+    TrustReason.XML_NAMESPACE,
+    TrustReason.XML_LIMITS,
+    AccessReason.NOT_A_RESPONSE,
+    AccessReason.SAML_VERSION,
+    AccessReason.ID_MISSING,
+    AccessReason.ID_INVALID,
+    AccessReason.ID_DUPLICATE,
+    AccessReason.RESPONSE_COUNT,
+    AccessReason.ASSERTION_COUNT,
+    TrustReason.SIGNATURE_PLACEMENT,
+    TrustReason.SIGNATURE_STRUCTURE,
+    TrustReason.C14N_FORBIDDEN,
+    TrustReason.SIGNATURE_ALGORITHM,
+    TrustReason.REFERENCE_URI,
+    TrustReason.TRANSFORM_FORBIDDEN,
+    TrustReason.DIGEST_ALGORITHM,
+    AccessReason.ISSUER_UNKNOWN,
+    AccessReason.IDP_DISABLED,
+    AccessReason.CONFIG_INVALID,
+    TrustReason.NO_TRUSTED_CERTIFICATE,
+    TrustReason.SIGNATURE_MISSING,
+    AccessReason.ENCRYPTED_UNSUPPORTED,
+    AccessReason.ENCRYPTION_REQUIRED,
+    AccessReason.ENCRYPTION_ALGORITHM,
+    AccessReason.DECRYPT_FAILED,
+    TrustReason.SIGNATURE_INVALID,
+    TrustReason.DIGEST_MISMATCH,
+    TrustReason.SIGNED_ELEMENT,
+    TrustReason.CERTIFICATE_WEAK_KEY,
+    TrustReason.CERTIFICATE_REVOKED,
+)
+# Two reasons belong to rules as well; where they end verification they stand for the step beside them.
+_STEP: dict[Reason, Reason] = {
+    AccessReason.ISSUER_MISSING: AccessReason.ISSUER_UNKNOWN,
+    TrustReason.CERTIFICATE_RETIRED: TrustReason.CERTIFICATE_REVOKED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """A decision with every question that led to it; `not_reached` names those that an early objection left unasked."""
+
+    decision: Decision
+    checks: tuple[Check, ...]
+    not_reached: tuple[Reason, ...]
+
+
+def decide(
+    request: AccessRequest,
+    snapshot: Snapshot,
+    now: datetime,
+    *,
+    seen: Sighting | None = None,
+    verified: VerifiedEvidence | None = None,
+) -> Decision:
+    """Allow or Deny `request` by `snapshot` at `now` (UTC). `seen` is the first sighting of the same evidence, if any.
+
+    `verified` may be what `verify_evidence` gave for the same evidence and the same snapshot before.
+    """
+    return examine(request, snapshot, now, seen=seen, verified=verified).decision
+
+
+def examine(
+    request: AccessRequest,
+    snapshot: Snapshot,
+    now: datetime,
+    *,
+    seen: Sighting | None = None,
+    verified: VerifiedEvidence | None = None,
+) -> Examination:
+    """The same as `decide`, with every check that was made."""
+    try:
+        if verified is None:
+            verified = verify_evidence(request.evidence, snapshot)
+    except Refused as refused:
+        return _ended(refused.finding, claimed_entity_id(request, snapshot))
+    facts = _facts(request, snapshot, verified, now)
+    checks = [*_passed(VERIFICATION), *_trust(verified, now)]
+    for rule in RULES:
+        checks.extend(rule(facts))
+    summary = _summary(verified, facts)
+    # Built to be judged, not yet given: re-use is asked even when another rule objects, so that all findings show.
+    allow = Allow(assertion=summary)
+    checks.extend(check_reuse(allow, verified.policy, request.upn, seen, now))
+    findings = tuple(_finding(check) for check in checks if not check.passed)
+    decision: Decision = allow
+    if findings:
+        decision = Deny(findings=findings, assertion=summary, entity_id=verified.provider.entity_id)
+    return Examination(decision=decision, checks=tuple(checks), not_reached=())
+
+
+def mode_of(request: AccessRequest, snapshot: Snapshot) -> Mode:
+    """Whether a deny of this request is enforced. Unknown rules are enforced."""
+    rule, _ = _rule(request, snapshot)
+    return Mode.ENFORCE if rule is None else rule.mode
+
+
+def claimed_entity_id(request: AccessRequest, snapshot: Snapshot) -> str | None:
+    """The registered IdP that refused evidence names, for the operator's eyes only; None where it cannot be read."""
+    try:
+        provider = claimed_provider(parse_response(read_evidence(request.evidence)), snapshot)
+    except Refused:
+        return None
+    return None if provider is None else provider.entity_id
+
+
+def _rule(request: AccessRequest, snapshot: Snapshot) -> tuple[FasRule | None, bool]:
+    if not snapshot.rules:
+        return None, True
+    rule = snapshot.rules.get(request.rule or DEFAULT_RULE)
+    return rule, rule is not None
+
+
+def _facts(request: AccessRequest, snapshot: Snapshot, verified: VerifiedEvidence, now: datetime) -> Facts:
+    rule, known = _rule(request, snapshot)
+    return Facts(
+        request=request,
+        policy=verified.policy,
+        rule=rule,
+        rule_is_known=known,
+        entity_id=verified.provider.entity_id,
+        response=verified.response,
+        assertion=verified.assertion,
+        certificates=verified.certificates,
+        times=times_of(verified.assertion),
+        now=now,
+    )
+
+
+def _trust(verified: VerifiedEvidence, now: datetime) -> Iterator[Check]:
+    """What depends on the time about the IdP and its certificates."""
+    deny_after = verified.provider.deny_after
+    if deny_after is not None:
+        yield Check(
+            reason=AccessReason.METADATA_STALE,
+            passed=now <= deny_after,
+            expected=deny_after,
+            presented=now,
+            where=verified.provider.entity_id,
+        )
+    for certificate in verified.certificates if verified.policy.enforce_certificate_dates else ():
+        dates = certificate.x509.not_valid_before_utc, certificate.x509.not_valid_after_utc
+        yield Check(
+            reason=TrustReason.CERTIFICATE_EXPIRED,
+            passed=dates[0] <= now <= dates[1],
+            expected=now,
+            presented=("from", dates[0], "until", dates[1]),
+            where=certificate.sha256,
+        )
+
+
+def _summary(verified: VerifiedEvidence, facts: Facts) -> AssertionSummary:
+    authenticated = [time.instant for time in facts.times.authn if time.instant is not None]
+    return AssertionSummary(
+        issuer=verified.provider.entity_id,
+        assertion_id=verified.assertion.assertion_id,
+        content_sha256=verified.content_sha256,
+        certificate_sha256=verified.certificates[-1].sha256,
+        signed=verified.signed,
+        encrypted=verified.encrypted,
+        upn=mapped_upn(facts),
+        issue_instant=facts.times.issue.instant,
+        authn_instant=authenticated[0] if authenticated else None,
+    )
+
+
+def _passed(reasons: tuple[Reason, ...]) -> Iterator[Check]:
+    return (Check(reason=reason, passed=True) for reason in reasons)
+
+
+def _ended(finding: Finding, entity_id: str | None) -> Examination:
+    reached = VERIFICATION.index(_STEP.get(finding.reason, finding.reason))
+    objection = Check(
+        reason=finding.reason,
+        passed=False,
+        expected=finding.expected,
+        presented=finding.presented,
+        where=finding.where,
+    )
+    return Examination(
+        decision=Deny(findings=(finding,), entity_id=entity_id),
+        checks=(*_passed(VERIFICATION[:reached]), objection),
+        not_reached=VERIFICATION[reached + 1 :],
+    )
+
+
+def _finding(check: Check) -> Finding:
+    return Finding(
+        reason=check.reason,
+        expected=show(check.expected),
+        presented=show(check.presented),
+        where=check.where,
+    )
+
+
+def show(value: object) -> str:
+    """A checked value as people read it: instants in UTC, durations in hours, minutes and seconds, lists joined."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, timedelta):
+        seconds = int(value.total_seconds())
+        sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
+        parts = ((seconds // 3600, "h"), (seconds % 3600 // 60, "min"), (seconds % 60, "s"))
+        return sign + (" ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s")
+    if isinstance(value, tuple):
+        if len(value) == 2 and isinstance(value[0], datetime) and isinstance(value[1], timedelta):
+            return f"{show(value[0])} ± {show(value[1])}"
+        separator = " " if any(isinstance(each, datetime) for each in value) else ", "
+        return separator.join(show(each) for each in value)
+    return "none" if value is None else str(value)

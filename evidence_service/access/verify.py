@@ -1,0 +1,252 @@
+"""From untrusted bytes to content that an IdP registered here has signed; the first objection ends it.
+
+In this order: bytes, shape, which IdP it claims to be from (a hint that only picks whose keys to try), signatures,
+decryption and the same again on the plaintext. The result does not depend on the time, so it may be remembered for
+one snapshot; everything that does depend on the time is judged afresh by `decide`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from lxml import etree
+
+from evidence_service.access.assertion import claimed_issuers, read_assertion, read_response
+from evidence_service.access.encryption import decrypt_assertion
+from evidence_service.access.evidence import (
+    SAML,
+    SAMLP,
+    ResponseShape,
+    check_versions_and_ids,
+    only_assertion,
+    parse_response,
+    read_evidence,
+)
+from evidence_service.access.model import (
+    Assertion,
+    Encryption,
+    Policy,
+    RequireSigned,
+    Response,
+    Snapshot,
+)
+from evidence_service.access.policy import policy_problems
+from evidence_service.access.reasons import AccessReason
+from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate
+from idp_certs.reasons import Refused, TrustReason
+from idp_certs.signature import SignedElement, check_signature, find_signatures, verify_signature
+
+_RESPONSE = SAMLP + "Response"
+_ASSERTION = SAML + "Assertion"
+_SIGNABLE = {
+    RequireSigned.EITHER: "the assertion or the response",
+    RequireSigned.ASSERTION: "the assertion",
+    RequireSigned.RESPONSE: "the response",
+    RequireSigned.BOTH: "the assertion and the response",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedEvidence:
+    """Content that a certificate known for `provider` signed. `response` is signed only where `signed` says so.
+
+    `content_sha256` is the digest of the canonical assertion; `certificates` are those that verified, one per signature.
+    """
+
+    provider: IdentityProvider
+    policy: Policy
+    response: Response
+    assertion: Assertion
+    content_sha256: str
+    signed: RequireSigned
+    encrypted: bool
+    certificates: tuple[SigningCertificate, ...]
+
+
+def claimed_provider(shape: ResponseShape, snapshot: Snapshot) -> IdentityProvider | None:
+    """The registered IdP that the evidence claims to be from. Unverified; the exact name is checked after.
+
+    The lookup forgives case and blanks, so that a misspelt issuer is answered with `issuer_mismatch` by its own keys
+    instead of with a puzzle. Raises Refused (`issuer_missing`) where nobody is claimed.
+    """
+    providers = snapshot.trust.providers
+    claims = claimed_issuers(shape.root, None if shape.is_encrypted else shape.assertion)
+    for claim in claims:
+        if claim in providers:
+            return providers[claim]
+    for claim in claims:
+        for entity_id, provider in providers.items():
+            if entity_id.strip().lower() == claim.strip().lower():
+                return provider
+    if claims:
+        return None
+    if shape.is_encrypted and len(providers) == 1:  # the name may be inside only
+        return next(iter(providers.values()))
+    raise Refused(AccessReason.ISSUER_MISSING, expected="an Issuer", presented="none", where="Assertion.Issuer")
+
+
+def verify_evidence(evidence: tuple[bytes, ...], snapshot: Snapshot) -> VerifiedEvidence:
+    """What was signed, by which certificate of which IdP. Raises Refused and nothing else for any bytes."""
+    shape = parse_response(read_evidence(evidence))
+    signable = [shape.root] if shape.is_encrypted else [shape.root, shape.assertion]
+    signatures = find_signatures(shape.root, signable)
+    provider = claimed_provider(shape, snapshot)
+    policy = None if provider is None else snapshot.policies.get(provider.entity_id)
+    _check_signatures(signatures, policy)
+    if provider is None:
+        raise Refused(
+            AccessReason.ISSUER_UNKNOWN,
+            expected="a registered entity ID",
+            presented=" / ".join(dict.fromkeys(claimed_issuers(shape.root, shape.assertion))),
+            where="Assertion.Issuer",
+        )
+    policy = _usable(provider, policy)
+    return _verify(shape, signatures, provider, policy, snapshot)
+
+
+def _check_signatures(signatures: dict[etree._Element, etree._Element], policy: Policy | None) -> None:
+    for element, signature in signatures.items():
+        check_signature(
+            signature, signed_id=element.get("ID") or "", allow_sha1=policy is not None and policy.allow_sha1
+        )
+
+
+def _usable(provider: IdentityProvider, policy: Policy | None) -> Policy:
+    if not provider.enabled:
+        raise Refused(AccessReason.IDP_DISABLED, expected="an enabled IdP", presented=provider.entity_id)
+    problems = ("there is no policy",) if policy is None else policy_problems(policy)
+    if policy is None or problems:
+        raise Refused(AccessReason.CONFIG_INVALID, expected="a complete policy", presented="; ".join(problems))
+    if not provider.certificates:
+        raise Refused(TrustReason.NO_TRUSTED_CERTIFICATE, expected="a trusted certificate", presented="none")
+    return policy
+
+
+def _verify(
+    shape: ResponseShape,
+    signatures: dict[etree._Element, etree._Element],
+    provider: IdentityProvider,
+    policy: Policy,
+    snapshot: Snapshot,
+) -> VerifiedEvidence:
+    signed_response = signed_assertion = None
+    if not shape.is_encrypted:
+        _check_signed(policy, shape.root in signatures, shape.assertion in signatures)
+    if shape.root in signatures:
+        signed_response = _signed(shape.data, "./", shape.root, provider, policy)
+    if shape.is_encrypted:
+        data, envelope = _decrypt(shape, policy, snapshot)
+        assertion, inner = envelope[0], find_signatures(envelope, [envelope[0]])
+        _check_signatures(inner, policy)
+        _check_signed(policy, signed_response is not None, bool(inner))
+        has_signature = bool(inner)
+    else:
+        data, assertion, has_signature = shape.data, shape.assertion, shape.assertion in signatures
+        if policy.encryption is Encryption.REQUIRED:
+            raise Refused(AccessReason.ENCRYPTION_REQUIRED, expected="an encrypted assertion", presented="a plain one")
+    if has_signature:
+        signed_assertion = _signed(data, f"./{_ASSERTION}/", assertion, provider, policy)
+    return _content(shape, assertion, signed_response, signed_assertion, provider, policy)
+
+
+def _check_signed(policy: Policy, response: bool, assertion: bool) -> None:
+    """An unsigned claim is worth nothing, whatever the policy; which signature is wanted, it says."""
+    enough = {
+        RequireSigned.EITHER: response or assertion,
+        RequireSigned.ASSERTION: assertion,
+        RequireSigned.RESPONSE: response,
+        RequireSigned.BOTH: response and assertion,
+    }[policy.require_signed]
+    if not enough:
+        presented = [name for name, present in (("response", response), ("assertion", assertion)) if present]
+        raise Refused(
+            TrustReason.SIGNATURE_MISSING,
+            expected=f"{_SIGNABLE[policy.require_signed]} signed",
+            presented=f"only the {presented[0]} is signed" if presented else "nothing is signed",
+            where="Response",
+        )
+
+
+def _decrypt(shape: ResponseShape, policy: Policy, snapshot: Snapshot) -> tuple[bytes, etree._Element]:
+    if policy.encryption is Encryption.REFUSED:
+        raise Refused(AccessReason.ENCRYPTED_UNSUPPORTED, expected="a plain assertion", presented="an encrypted one")
+    keys = [snapshot.decryption_keys[name] for name in policy.decryption_keys if name in snapshot.decryption_keys]
+    data, envelope = decrypt_assertion(shape.assertion, keys)
+    check_versions_and_ids(envelope)
+    only_assertion(envelope)
+    if envelope[0].get("ID") in {str(value) for value in shape.root.xpath("//@ID")}:
+        raise Refused(AccessReason.ID_DUPLICATE, expected="every ID once", presented=envelope[0].get("ID") or "")
+    return data, envelope
+
+
+def _signed(
+    data: bytes, location: str, element: etree._Element, provider: IdentityProvider, policy: Policy
+) -> SignedElement:
+    """Verify by any certificate ever known for the IdP, then judge the one that did: a better answer than "invalid"."""
+    signed = verify_signature(
+        data,
+        location=location,
+        tag=str(element.tag),
+        signed_id=element.get("ID") or "",
+        certificates=provider.certificates,
+        allow_sha1=policy.allow_sha1,
+    )
+    certificate = signed.certificate
+    same_key = [each for each in provider.certificates if each.key_sha256 == certificate.key_sha256]
+    states = {each.state for each in same_key}
+    presented = f"{certificate.sha256} ({certificate.key_description})"
+    where = etree.QName(element).localname
+    if not certificate.has_strong_key:
+        raise Refused(
+            TrustReason.CERTIFICATE_WEAK_KEY, expected="RSA 2048, EC 256 or more", presented=presented, where=where
+        )
+    if CertificateState.REVOKED in states:  # of any certificate for that key: it is the key that is not trusted
+        raise Refused(TrustReason.CERTIFICATE_REVOKED, expected="a trusted key", presented=presented, where=where)
+    if states <= {CertificateState.RETIRED}:
+        raise Refused(TrustReason.CERTIFICATE_RETIRED, expected="a trusted key", presented=presented, where=where)
+    best = min(same_key, key=lambda each: _PREFERENCE.index(each.state))
+    return SignedElement(element=signed.element, octets=signed.octets, certificate=best)
+
+
+_PREFERENCE = (
+    CertificateState.TRUSTED,
+    CertificateState.ANNOUNCED,
+    CertificateState.RETIRING,
+    CertificateState.RETIRED,
+    CertificateState.REVOKED,
+)
+
+
+def _content(
+    shape: ResponseShape,
+    assertion: etree._Element,
+    signed_response: SignedElement | None,
+    signed_assertion: SignedElement | None,
+    provider: IdentityProvider,
+    policy: Policy,
+) -> VerifiedEvidence:
+    """Read only what was verified; the unsigned Response beside a signed assertion can merely cause a refusal."""
+    response = shape.root if signed_response is None else signed_response.element
+    if signed_assertion is not None:
+        element, octets = signed_assertion.element, signed_assertion.octets
+    else:
+        # Below a signed Response: the copy inside it, or what was decrypted from the ciphertext inside it.
+        element = assertion if shape.is_encrypted else only_assertion(response)
+        octets = etree.tostring(element, method="c14n", exclusive=True)
+    names = frozenset(source.removeprefix("attribute:") for source in policy.upn_from if source != "nameid")
+    signatures = [each for each in (signed_response, signed_assertion) if each is not None]
+    return VerifiedEvidence(
+        provider=provider,
+        policy=policy,
+        response=read_response(response),
+        assertion=read_assertion(element, names),
+        content_sha256=hashlib.sha256(octets).hexdigest(),
+        signed=RequireSigned.BOTH
+        if len(signatures) > 1
+        else RequireSigned.ASSERTION
+        if signed_assertion is not None
+        else RequireSigned.RESPONSE,
+        encrypted=shape.is_encrypted,
+        certificates=tuple(dict.fromkeys(each.certificate for each in signatures)),
+    )
