@@ -1,0 +1,667 @@
+"""What administrators configure: identity providers, FAS rules, plug-in identities, and the journal of their acts.
+
+Every change is one transaction that also appends to the journal and raises the configuration counter, by which
+running processes notice it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from cryptography import x509
+from idp_certs.metadata import IdpMetadata
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from evidence_service.access.model import FasRule, Mode, Policy
+from evidence_service.access.policy import PolicyError, dump_policy, parse_policy
+from evidence_service.adapters.database import (
+    certificates,
+    clock,
+    config_state,
+    documents,
+    idps,
+    journal,
+    plugins,
+    reading,
+    rules,
+    to_microseconds,
+    writing,
+)
+from idp_certs.model import CertificateState, SigningCertificate
+from idp_certs.reasons import Finding, Refused, TrustReason
+
+_MAX_NAME = 256
+_SHA256_HEX = 64
+
+
+class NotFound(LookupError):  # noqa: N818 - an answer to a question
+    """Nothing is stored under this name; `str()` is one line."""
+
+
+class Conflict(ValueError):  # noqa: N818 - an answer to a request
+    """What is asked contradicts what is stored, or itself; `str()` is one line."""
+
+
+class PluginKind(StrEnum):
+    """How a plug-in proves who it is."""
+
+    CERTIFICATE = "certificate"
+    BEARER = "bearer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredIdp:
+    """An identity provider as configured. Times are UTC.
+
+    `problem` says why the stored rows cannot be trusted (promise 23); then `certificates` is empty and `policy`
+    allows nobody.
+    """
+
+    entity_id: str
+    certificates: tuple[SigningCertificate, ...]
+    policy: Policy
+    enabled: bool
+    document_sha256: str
+    valid_until: datetime | None
+    sso_urls: tuple[str, ...]
+    imported_at: datetime
+    imported_by: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdpChange:
+    """What an import did, or would do.
+
+    `added` are new; `kept` were known and stay as they are, revoked ones included; `gone` left the document and are
+    retiring now; `returned` had left earlier and are trusted again. `problems` are for the administrator to read.
+    """
+
+    entity_id: str
+    created: bool
+    added: tuple[SigningCertificate, ...]
+    kept: tuple[SigningCertificate, ...]
+    gone: tuple[SigningCertificate, ...]
+    returned: tuple[SigningCertificate, ...] = ()
+    problems: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPlugin:
+    """A plug-in identity. `fingerprint` is the SHA-256 (hex) of its certificate or of its bearer key. Times UTC."""
+
+    name: str
+    kind: PluginKind
+    fingerprint: str
+    certificate_der: bytes | None
+    enrolled_at: datetime
+    enrolled_by: str
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One entry of the journal: who did what to which subject, when (UTC)."""
+
+    seq: int
+    at: datetime
+    actor: str
+    act: str
+    subject: str
+    detail: Mapping[str, Any]
+
+
+class ConfigStore:
+    """Reads and changes the configuration. Every method may raise StoreUnavailable; every `now` is aware."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Work on an open database."""
+        self._engine = engine
+
+    def add_idp(
+        self,
+        *,
+        metadata: IdpMetadata,
+        document: bytes,
+        policy: Policy | None,
+        now: datetime,
+        actor: str,
+        dry_run: bool = False,
+    ) -> IdpChange:
+        """Register an IdP from metadata, or update the one with this entity ID.
+
+        An update without `policy` keeps the stored one. A revoked certificate, or a new certificate for a revoked
+        key, stays revoked. Raises Refused (`metadata_no_cert`, `metadata_expired`) and Conflict for a damaged row.
+        """
+        if metadata.valid_until is not None and metadata.valid_until <= now:
+            raise Refused(
+                TrustReason.METADATA_EXPIRED,
+                expected=f"validUntil after {now.isoformat()}",
+                presented=metadata.valid_until.isoformat(),
+                where="EntityDescriptor.validUntil",
+            )
+        digest = hashlib.sha256(document).hexdigest()
+        provenance = f"metadata sha256:{digest} imported by {_clean(actor)}"
+        with reading(self._engine) if dry_run else writing(self._engine) as connection:
+            row = connection.execute(select(idps).where(idps.c.entity_id == metadata.entity_id)).one_or_none()
+            known = _certificates(connection, metadata.entity_id)
+            created = row is None or row.removed_at is not None
+            if row is not None:
+                _intact(row, known)
+            change, outcome = _plan_import(metadata, known, now=now, provenance=provenance, created=created)
+            if dry_run:
+                return change
+            connection.execute(
+                upsert(documents)
+                .values(sha256=digest, content=document, stored_at=now)
+                .on_conflict_do_nothing(index_elements=["sha256"])
+            )
+            values = {
+                "document_sha256": digest,
+                "valid_until": metadata.valid_until,
+                "sso_urls": _json(list(metadata.sso_urls)),
+                "imported_at": now,
+                "imported_by": _clean(actor),
+                "removed_at": None,
+                "digest": "",
+            }
+            if row is None:
+                values |= {"enabled": True, "policy": dump_policy(policy or Policy())}
+                connection.execute(insert(idps).values(entity_id=metadata.entity_id, **values))
+            else:
+                if created:
+                    values["enabled"] = True
+                if policy is not None or created:
+                    values["policy"] = dump_policy(policy or Policy())
+                connection.execute(update(idps).where(idps.c.entity_id == metadata.entity_id).values(**values))
+            _replace_certificates(connection, metadata.entity_id, outcome)
+            _seal(connection, metadata.entity_id)
+            detail = {
+                "document_sha256": digest,
+                "problems": [finding.reason.value for finding in change.problems],
+                **{
+                    name: [certificate.sha256 for certificate in getattr(change, name)]
+                    for name in ("added", "kept", "gone", "returned")
+                },
+            }
+            if policy is not None:
+                detail["policy"] = dump_policy(policy)
+            act = "idp_added" if created else "idp_updated"
+            _record(connection, now=now, actor=actor, act=act, subject=metadata.entity_id, detail=detail)
+            return change
+
+    def list_idps(self) -> tuple[StoredIdp, ...]:
+        """All identity providers by entity ID; damaged ones carry their `problem`."""
+        with reading(self._engine) as connection:
+            return read_idps(connection)
+
+    def get_idp(self, entity_id: str) -> StoredIdp:
+        """One identity provider. Raises NotFound."""
+        with reading(self._engine) as connection:
+            return _stored_idp(connection, entity_id)
+
+    def get_document(self, sha256: str) -> bytes:
+        """A metadata document as it was imported. Raises NotFound."""
+        with reading(self._engine) as connection:
+            content = connection.scalar(select(documents.c.content).where(documents.c.sha256 == sha256))
+        if content is None:
+            raise NotFound(f"no metadata document with the SHA-256 {sha256!r} is stored")
+        return bytes(content)
+
+    def remove_idp(self, entity_id: str, *, now: datetime, actor: str) -> None:
+        """Stop knowing an IdP. Its revoked certificates stay remembered. Raises NotFound."""
+        with writing(self._engine) as connection:
+            stored = _stored_idp(connection, entity_id)
+            forgotten = [row.sha256 for row in _certificates(connection, entity_id) if not _is_revoked(row)]
+            connection.execute(
+                delete(certificates).where(certificates.c.entity_id == entity_id, certificates.c.sha256.in_(forgotten))
+            )
+            connection.execute(
+                update(idps)
+                .where(idps.c.entity_id == entity_id)
+                .values(removed_at=now, enabled=False, policy=dump_policy(Policy()))
+            )
+            _seal(connection, entity_id)
+            detail = {
+                "certificates": [certificate.sha256 for certificate in stored.certificates],
+                "policy": dump_policy(stored.policy),
+                "problem": stored.problem,
+            }
+            _record(connection, now=now, actor=actor, act="idp_removed", subject=entity_id, detail=detail)
+
+    def set_idp_enabled(self, entity_id: str, enabled: bool, *, now: datetime, actor: str) -> None:  # noqa: FBT001
+        """Enable or disable an IdP. Raises NotFound, and Conflict for a damaged row."""
+        with writing(self._engine) as connection:
+            _change_idp(connection, entity_id, enabled=enabled)
+            act = "idp_enabled" if enabled else "idp_disabled"
+            _record(connection, now=now, actor=actor, act=act, subject=entity_id, detail={})
+
+    def set_policy(self, entity_id: str, policy: Policy, *, now: datetime, actor: str) -> None:
+        """Replace the policy of an IdP. Raises NotFound, and Conflict for a damaged row."""
+        with writing(self._engine) as connection:
+            before = _change_idp(connection, entity_id, policy=dump_policy(policy))
+            detail = {"policy": dump_policy(policy), "before": dump_policy(before.policy)}
+            _record(connection, now=now, actor=actor, act="policy_set", subject=entity_id, detail=detail)
+
+    def set_certificate_state(
+        self,
+        entity_id: str,
+        sha256: str,
+        state: CertificateState,
+        *,
+        now: datetime,
+        actor: str,
+        note: str = "",
+    ) -> tuple[SigningCertificate, ...]:
+        """Approve, retire, revoke or reinstate a certificate by hand; returns those whose state changed.
+
+        Revoking and reinstating concern the key: other certificates of this IdP for the same key go along.
+        Raises NotFound, and Conflict for a damaged row.
+        """
+        with writing(self._engine) as connection:
+            stored = _change_idp(connection, entity_id)
+            named = next((each for each in stored.certificates if each.sha256 == sha256.lower()), None)
+            if named is None:
+                raise NotFound(f"{entity_id} has no certificate with the SHA-256 {sha256!r}")
+            by_key = CertificateState.REVOKED in (state, named.state)
+            changed = tuple(
+                replace(each, state=state, since=now)
+                for each in stored.certificates
+                if each.state is not state
+                and (each.sha256 == named.sha256 or (by_key and each.key_sha256 == named.key_sha256))
+            )
+            for each in changed:
+                connection.execute(
+                    update(certificates)
+                    .where(certificates.c.entity_id == entity_id, certificates.c.sha256 == each.sha256)
+                    .values(state=state.value, since=now)
+                )
+            _seal(connection, entity_id)
+            detail = {"certificates": [each.sha256 for each in changed], "before": named.state.value, "note": note}
+            act = f"certificate_{state.value}"
+            _record(connection, now=now, actor=actor, act=act, subject=entity_id, detail=detail)
+            return changed
+
+    def set_rule(self, rule: FasRule, *, now: datetime, actor: str) -> None:
+        """Create or replace a FAS rule. Raises Conflict for an unusable name or age."""
+        _check_name("rule", rule.name)
+        if rule.max_age is not None and rule.max_age <= timedelta(0):
+            raise Conflict("max_age of a rule must be longer than nothing; leave it out to use the IdP's")
+        values = {
+            "mode": rule.mode.value,
+            "max_age_us": None if rule.max_age is None else rule.max_age // timedelta(microseconds=1),
+            "entity_ids": None if rule.entity_ids is None else _json(sorted(rule.entity_ids)),
+        }
+        with writing(self._engine) as connection:
+            statement = upsert(rules).values(name=rule.name, **values)
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+            _record(connection, now=now, actor=actor, act="rule_set", subject=rule.name, detail=values)
+
+    def list_rules(self) -> tuple[FasRule, ...]:
+        """All FAS rules by name."""
+        with reading(self._engine) as connection:
+            return read_rules(connection)
+
+    def remove_rule(self, name: str, *, now: datetime, actor: str) -> None:
+        """Remove a FAS rule. Raises NotFound."""
+        with writing(self._engine) as connection:
+            if connection.execute(delete(rules).where(rules.c.name == name)).rowcount == 0:
+                raise NotFound(f"there is no FAS rule {name!r}")
+            _record(connection, now=now, actor=actor, act="rule_removed", subject=name, detail={})
+
+    def enroll_plugin(
+        self,
+        *,
+        name: str,
+        certificate_der: bytes | None = None,
+        bearer_key_sha256: str | None = None,
+        now: datetime,
+        actor: str,
+    ) -> StoredPlugin:
+        """Let a plug-in ask, known by exactly one of certificate and bearer key (as its SHA-256 in hex).
+
+        A name or credential serves once, revoked ones included. Raises Conflict.
+        """
+        _check_name("plug-in", name)
+        kind, fingerprint = _credential(certificate_der, bearer_key_sha256)
+        with writing(self._engine) as connection:
+            for row in connection.execute(select(plugins)).all():
+                state = "a revoked" if row.revoked_at is not None else "an enrolled"
+                if row.name == name:
+                    raise Conflict(f"{name!r} is already the name of {state} plug-in; choose another name")
+                if row.fingerprint == fingerprint:
+                    raise Conflict(f"this {kind.value} already belongs to {state} plug-in, {row.name!r}")
+            stored = StoredPlugin(
+                name=name,
+                kind=kind,
+                fingerprint=fingerprint,
+                certificate_der=certificate_der,
+                enrolled_at=now,
+                enrolled_by=_clean(actor),
+                revoked_at=None,
+            )
+            connection.execute(
+                insert(plugins).values(
+                    name=name,
+                    kind=kind.value,
+                    fingerprint=fingerprint,
+                    certificate=certificate_der,
+                    enrolled_at=now,
+                    enrolled_by=stored.enrolled_by,
+                )
+            )
+            detail = {"kind": kind.value, "fingerprint": fingerprint}
+            _record(connection, now=now, actor=actor, act="plugin_enrolled", subject=name, detail=detail, trust=False)
+            return stored
+
+    def list_plugins(self) -> tuple[StoredPlugin, ...]:
+        """All plug-in identities by name, revoked ones included."""
+        with reading(self._engine) as connection:
+            return read_plugins(connection)
+
+    def revoke_plugin(self, name: str, *, now: datetime, actor: str) -> None:
+        """Refuse a plug-in from now on. Raises NotFound where none of this name is enrolled."""
+        with writing(self._engine) as connection:
+            statement = update(plugins).where(plugins.c.name == name, plugins.c.revoked_at.is_(None))
+            if connection.execute(statement.values(revoked_at=now)).rowcount == 0:
+                raise NotFound(f"no plug-in {name!r} is enrolled")
+            _record(connection, now=now, actor=actor, act="plugin_revoked", subject=name, detail={}, trust=False)
+
+    def list_acts(self, *, limit: int = 100, before: int | None = None) -> tuple[Act, ...]:
+        """Acts, newest first; `before` is the `seq` to go on from."""
+        statement = select(journal).order_by(journal.c.seq.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(journal.c.seq < before)
+        with reading(self._engine) as connection:
+            return tuple(
+                Act(
+                    seq=row.seq,
+                    at=row.at,
+                    actor=row.actor,
+                    act=row.act,
+                    subject=row.subject,
+                    detail=json.loads(row.detail),
+                )
+                for row in connection.execute(statement)
+            )
+
+    def reset_high_water(self, *, now: datetime, actor: str) -> datetime | None:
+        """Forget instants later than `now`, after a clock that ran ahead was set right; returns the old mark."""
+        with writing(self._engine) as connection:
+            before: datetime | None = connection.scalar(select(clock.c.high_water))
+            connection.execute(update(clock).values(high_water=now))
+            detail = {"before": None if before is None else before.isoformat(), "after": now.isoformat()}
+            _record(
+                connection, now=now, actor=actor, act="high_water_reset", subject="clock", detail=detail, trust=False
+            )
+            return before
+
+
+def read_idps(connection: Connection) -> tuple[StoredIdp, ...]:
+    """All identity providers by entity ID, within the caller's transaction."""
+    rows = connection.execute(select(idps).where(idps.c.removed_at.is_(None)).order_by(idps.c.entity_id)).all()
+    return tuple(_idp(row, _certificates(connection, row.entity_id)) for row in rows)
+
+
+def read_rules(connection: Connection) -> tuple[FasRule, ...]:
+    """All FAS rules by name, within the caller's transaction."""
+    return tuple(
+        FasRule(
+            name=row.name,
+            mode=Mode(row.mode),
+            max_age=None if row.max_age_us is None else timedelta(microseconds=row.max_age_us),
+            entity_ids=None if row.entity_ids is None else frozenset(json.loads(row.entity_ids)),
+        )
+        for row in connection.execute(select(rules).order_by(rules.c.name))
+    )
+
+
+def read_plugins(connection: Connection) -> tuple[StoredPlugin, ...]:
+    """All plug-in identities by name, within the caller's transaction."""
+    return tuple(
+        StoredPlugin(
+            name=row.name,
+            kind=PluginKind(row.kind),
+            fingerprint=row.fingerprint,
+            certificate_der=row.certificate,
+            enrolled_at=row.enrolled_at,
+            enrolled_by=row.enrolled_by,
+            revoked_at=row.revoked_at,
+        )
+        for row in connection.execute(select(plugins).order_by(plugins.c.name))
+    )
+
+
+def _plan_import(
+    metadata: IdpMetadata,
+    known: Sequence[Row[Any]],
+    *,
+    now: datetime,
+    provenance: str,
+    created: bool,
+) -> tuple[IdpChange, tuple[SigningCertificate, ...]]:
+    """The change that the document makes, and the certificates that stand afterwards. Raises Refused."""
+    before = {row.sha256: _certificate(row) for row in known}
+    revoked_keys = {each.key_sha256 for each in before.values() if each.state is CertificateState.REVOKED}
+    listed = dict.fromkeys(metadata.signing_certificates)
+    added, kept, returned, problems = [], [], [], list(metadata.problems)
+    for der in listed:
+        old = before.pop(hashlib.sha256(der).hexdigest(), None)
+        new = SigningCertificate(der=der, state=CertificateState.TRUSTED, since=now, provenance=provenance)
+        if new.key_sha256 in revoked_keys:
+            problems.append(
+                Finding(
+                    reason=TrustReason.CERTIFICATE_REVOKED,
+                    presented=f"certificate {new.sha256}, which stays revoked",
+                    where="EntityDescriptor.IDPSSODescriptor.KeyDescriptor",
+                )
+            )
+            revoked = replace(
+                new, state=CertificateState.REVOKED, provenance=f"{provenance}; its key was revoked before"
+            )
+            kept.append(old if old is not None and old.state is CertificateState.REVOKED else revoked)
+        elif old is None:
+            added.append(new)
+        elif old.state is CertificateState.TRUSTED:
+            kept.append(old)
+        else:
+            returned.append(new)
+    if not any(each.state is CertificateState.TRUSTED for each in (*added, *kept, *returned)):
+        raise Refused(
+            TrustReason.METADATA_NO_CERT,
+            expected="at least one token-signing certificate that is not revoked",
+            presented=f"{len(listed)} certificates, all of them revoked" if listed else "none",
+            where="EntityDescriptor.IDPSSODescriptor.KeyDescriptor",
+        )
+    gone, absent = [], []
+    for old in before.values():
+        if old.state in (CertificateState.TRUSTED, CertificateState.ANNOUNCED):
+            gone.append(replace(old, state=CertificateState.RETIRING, since=now))
+        else:
+            absent.append(old)
+    change = IdpChange(
+        entity_id=metadata.entity_id,
+        created=created,
+        added=tuple(added),
+        kept=tuple(kept),
+        gone=tuple(gone),
+        returned=tuple(returned),
+        problems=tuple(problems),
+    )
+    position = {hashlib.sha256(der).hexdigest(): number for number, der in enumerate(listed)}
+    present = sorted((*added, *kept, *returned), key=lambda each: position[each.sha256])
+    return change, (*present, *gone, *absent)
+
+
+def _credential(certificate_der: bytes | None, bearer_key_sha256: str | None) -> tuple[PluginKind, str]:
+    if (certificate_der is None) == (bearer_key_sha256 is None):
+        raise Conflict("a plug-in needs either a certificate or a bearer key, and not both")
+    if certificate_der is not None:
+        try:
+            x509.load_der_x509_certificate(certificate_der)
+        except ValueError as error:
+            raise Conflict("the plug-in's certificate cannot be read; give one X.509 certificate") from error
+        return PluginKind.CERTIFICATE, hashlib.sha256(certificate_der).hexdigest()
+    fingerprint = str(bearer_key_sha256).lower()
+    if len(fingerprint) != _SHA256_HEX or not set(fingerprint) <= set("0123456789abcdef"):
+        raise Conflict("bearer_key_sha256 must be the SHA-256 of the key as 64 hexadecimal digits")
+    return PluginKind.BEARER, fingerprint
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not name or len(name) > _MAX_NAME or not name.isprintable() or name != name.strip():
+        raise Conflict(f"the name of a {kind} must be 1 to {_MAX_NAME} printable characters without outer blanks")
+
+
+def _clean(value: str) -> str:
+    """Text that every database takes and that stays on one line."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in value)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _certificate(row: Row[Any]) -> SigningCertificate:
+    return SigningCertificate(
+        der=row.der, state=CertificateState(row.state), since=row.since, provenance=row.provenance
+    )
+
+
+def _is_revoked(row: Row[Any]) -> bool:
+    try:
+        return _certificate(row).state is CertificateState.REVOKED
+    except (TypeError, ValueError):
+        return False  # damaged
+
+
+def _certificates(connection: Connection, entity_id: str) -> Sequence[Row[Any]]:
+    statement = select(certificates).where(certificates.c.entity_id == entity_id)
+    return connection.execute(statement.order_by(certificates.c.position, certificates.c.sha256)).all()
+
+
+def _row_digest(row: Row[Any], known: Iterable[Row[Any]]) -> str:
+    content = [
+        [row.entity_id, row.document_sha256, bool(row.enabled), row.policy, row.sso_urls, row.imported_by],
+        [
+            None if instant is None else to_microseconds(instant)
+            for instant in (row.valid_until, row.imported_at, row.removed_at)
+        ],
+        [
+            [each.sha256, bytes(each.der).hex(), each.state, to_microseconds(each.since), each.provenance]
+            for each in known
+        ],
+    ]
+    return hashlib.sha256(_json(content).encode()).hexdigest()
+
+
+def _seal(connection: Connection, entity_id: str) -> None:
+    """Store the digest by which a later load finds a change that was not made here (promise 23)."""
+    row = connection.execute(select(idps).where(idps.c.entity_id == entity_id)).one()
+    digest = _row_digest(row, _certificates(connection, entity_id))
+    connection.execute(update(idps).where(idps.c.entity_id == entity_id).values(digest=digest))
+
+
+def _problem(row: Row[Any], known: Sequence[Row[Any]]) -> str | None:
+    try:
+        if _row_digest(row, known) == row.digest:
+            return None
+    except (TypeError, ValueError, AttributeError):
+        pass  # a column of another type than we wrote
+    return "its stored configuration was changed from outside; restore a backup, or remove the IdP and add it again"
+
+
+def _intact(row: Row[Any], known: Sequence[Row[Any]]) -> None:
+    problem = _problem(row, known)
+    if problem is not None:
+        raise Conflict(f"{row.entity_id}: {problem}")
+
+
+def _idp(row: Row[Any], known: Sequence[Row[Any]]) -> StoredIdp:
+    problem = _problem(row, known)
+    policy = Policy()
+    trusted: tuple[SigningCertificate, ...] = ()
+    if problem is None:
+        try:
+            policy, trusted = parse_policy(row.policy), tuple(_certificate(each) for each in known)
+        except PolicyError as error:
+            problem = f"its stored policy is not usable: {error}"
+        except ValueError as error:
+            problem = f"a stored certificate is not usable: {error}"
+    return StoredIdp(
+        entity_id=row.entity_id,
+        certificates=trusted,
+        policy=policy,
+        enabled=bool(row.enabled),
+        document_sha256=row.document_sha256,
+        valid_until=row.valid_until,
+        sso_urls=() if problem else tuple(json.loads(row.sso_urls)),
+        imported_at=row.imported_at,
+        imported_by=row.imported_by,
+        problem=problem,
+    )
+
+
+def _stored_idp(connection: Connection, entity_id: str) -> StoredIdp:
+    statement = select(idps).where(idps.c.entity_id == entity_id, idps.c.removed_at.is_(None))
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        raise NotFound(f"no identity provider {entity_id!r} is registered")
+    return _idp(row, _certificates(connection, entity_id))
+
+
+def _change_idp(connection: Connection, entity_id: str, **values: object) -> StoredIdp:
+    """Set columns of an intact IdP and seal it again; returns it as it was before."""
+    before = _stored_idp(connection, entity_id)
+    row = connection.execute(select(idps).where(idps.c.entity_id == entity_id)).one()
+    _intact(row, _certificates(connection, entity_id))
+    if values:
+        connection.execute(update(idps).where(idps.c.entity_id == entity_id).values(**values))
+        _seal(connection, entity_id)
+    return before
+
+
+def _replace_certificates(connection: Connection, entity_id: str, outcome: Sequence[SigningCertificate]) -> None:
+    connection.execute(delete(certificates).where(certificates.c.entity_id == entity_id))
+    connection.execute(
+        insert(certificates),
+        [
+            {
+                "entity_id": entity_id,
+                "sha256": each.sha256,
+                "der": each.der,
+                "state": each.state.value,
+                "since": each.since,
+                "provenance": each.provenance,
+                "position": position,
+            }
+            for position, each in enumerate(outcome)
+        ],
+    )
+
+
+def _record(
+    connection: Connection,
+    *,
+    now: datetime,
+    actor: str,
+    act: str,
+    subject: str,
+    detail: Mapping[str, Any],
+    trust: bool = True,
+) -> None:
+    """Append to the journal and raise the counter; `trust`: decisions depend on what changed."""
+    connection.execute(
+        insert(journal).values(at=now, actor=_clean(actor), act=act, subject=_clean(subject), detail=_json(detail))
+    )
+    values: dict[str, Any] = {"counter": config_state.c.counter + 1}
+    if trust:
+        values["trust_changed_at"] = now
+    connection.execute(update(config_state).values(**values))

@@ -1,0 +1,429 @@
+"""The tables, the engine, and the errors of the database.
+
+Every instant is stored as whole microseconds since 1970 in UTC; `Instant` is the one place that converts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Dialect,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.engine import make_url
+
+SCHEMA_REVISION = "0001"
+"""The revision that this software reads and writes: the head of `migrations/versions`."""
+
+BUSY_TIMEOUT = timedelta(seconds=5)
+"""How long a statement waits for another process's lock, unless settings say otherwise."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class StoreUnavailable(Exception):  # noqa: N818 - a state of the world, named as the reason code is
+    """The database cannot be used; `str()` is one line that names it and says what to do."""
+
+
+class SchemaMismatch(StoreUnavailable):
+    """The database has another schema than this software."""
+
+
+def to_microseconds(instant: datetime) -> int:
+    """Microseconds since 1970 UTC. Raises ValueError for an instant without a zone."""
+    if instant.tzinfo is None:
+        raise ValueError("an instant without a time zone cannot be stored")
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(value: int) -> datetime:
+    """The aware UTC instant of a stored number."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant, stored as UTC microseconds."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        """To the number."""
+        return None if value is None else to_microseconds(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """From the number. What is no instant reads as 1970: over for any deadline, and found by the row's digest."""
+        if value is None:
+            return None
+        try:
+            return from_microseconds(value)
+        except (TypeError, OverflowError):
+            return _EPOCH
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives a row id only to a column of exactly the type INTEGER.
+_Sequence = BigInteger().with_variant(Integer(), "sqlite")
+
+config_state = Table(
+    "config_state",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("counter", BigInteger, nullable=False),
+    Column("trust_changed_at", Instant, nullable=False),
+)
+"""One row. `counter` rises with every administrative act, `trust_changed_at` with those that decisions depend on."""
+
+clock = Table(
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("high_water", Instant),
+)
+"""One row: the latest instant at which anything was decided (promise 10)."""
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("stored_at", Instant, nullable=False),
+)
+"""Metadata documents as imported."""
+
+idps = Table(
+    "idps",
+    metadata,
+    Column("entity_id", Text, primary_key=True),
+    Column("document_sha256", Text, ForeignKey("documents.sha256"), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("valid_until", Instant),
+    Column("sso_urls", Text, nullable=False),
+    Column("imported_at", Instant, nullable=False),
+    Column("imported_by", Text, nullable=False),
+    Column("removed_at", Instant),
+    Column("digest", Text, nullable=False),
+)
+"""Identity providers. A removed one stays as long as a revoked certificate of it must be remembered."""
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("entity_id", Text, ForeignKey("idps.entity_id"), primary_key=True),
+    Column("sha256", Text, primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("provenance", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+)
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("mode", Text, nullable=False),
+    Column("max_age_us", BigInteger),
+    Column("entity_ids", Text),
+)
+
+plugins = Table(
+    "plugins",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("certificate", LargeBinary),
+    Column("enrolled_at", Instant, nullable=False),
+    Column("enrolled_by", Text, nullable=False),
+    Column("revoked_at", Instant),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("act", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+"""Administrative acts; triggers refuse to change or delete a row."""
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("stored_at", Instant, nullable=False),
+)
+"""Every snapshot by which anything was decided; `version` is the SHA-256 of `document`."""
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("stored_at", Instant, nullable=False),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("sighting_key", Text, primary_key=True),
+    Column("issuer", Text, nullable=False),
+    Column("assertion_id", Text, nullable=False),
+    Column("content_sha256", Text, nullable=False),
+    Column("upn", Text, nullable=False),
+    Column("first_seen", Instant, nullable=False),
+)
+"""Evidence that was allowed, when first. `sighting_key` is a digest of issuer and assertion ID."""
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("decision_id", Text, nullable=False, unique=True),
+    Column("now", Instant, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("upn", Text, nullable=False),
+    Column("issuer", Text),
+    Column("mode", Text, nullable=False),
+    Column("plugin", Text),
+    Column("snapshot_version", Text, ForeignKey("snapshots.version"), nullable=False),
+    Column("evidence_sha256", Text, ForeignKey("evidence.sha256")),
+    Column("request", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("seen", Text),
+    Column("took_us", BigInteger, nullable=False),
+    Column("answered", Text, nullable=False),
+    Index(None, "now"),
+    Index(None, "upn", "seq"),
+    Index(None, "reason", "seq"),
+    Index(None, "issuer", "seq"),
+)
+"""Decisions in the order in which they were made. `upn` is folded and escaped, for searching only."""
+
+
+def open_database(url: str, *, create: bool = True, busy_timeout: timedelta = BUSY_TIMEOUT) -> Engine:
+    """Open the database at `url`, which must have exactly our schema.
+
+    A file that does not exist or is empty is created (mode 0600) and migrated if `create`. Raises SchemaMismatch for
+    an older, newer or foreign schema, and StoreUnavailable where the file cannot be used.
+    """
+    path = _path(url)
+    if not path.exists() and not create:
+        raise StoreUnavailable(f"there is no database at {path}; create it with `fas-evidence db upgrade`")
+    engine = _engine(url, busy_timeout, create=create)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(engine.dispose)
+        with reading(engine) as connection:
+            revision = _revision(connection, path)
+        if revision is None and create:
+            _migrate(engine)
+        elif revision != SCHEMA_REVISION:
+            raise _mismatch(path, revision)
+        on_failure.pop_all()
+    return engine
+
+
+def upgrade(url: str, *, busy_timeout: timedelta = BUSY_TIMEOUT) -> str:
+    """Bring the database at `url` to our schema, creating it if need be; one transaction. Returns the revision.
+
+    Raises SchemaMismatch for a newer or foreign schema, and StoreUnavailable where the file cannot be used.
+    """
+    engine = _engine(url, busy_timeout, create=True)
+    try:
+        _migrate(engine)
+    finally:
+        engine.dispose()
+    return SCHEMA_REVISION
+
+
+@contextlib.contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A consistent read. Raises StoreUnavailable."""
+    with _translated(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One write transaction that holds the write lock from its start. Raises StoreUnavailable."""
+    with _translated(engine), engine.connect() as connection:
+        connection.execution_options(write=True)
+        with connection.begin():
+            yield connection
+
+
+def database_problem(engine: Engine, error: BaseException) -> str:
+    """One line for an error of the driver: which database, what is wrong, what to do."""
+    where = f"the database {engine.url.database}"
+    original = error.orig if isinstance(error, sa_exc.DBAPIError) else error
+    code = getattr(original, "sqlite_errorcode", None)
+    advice = {
+        sqlite3.SQLITE_BUSY: "is locked by another process; wait, or find the process that holds it",
+        sqlite3.SQLITE_LOCKED: "is locked by another connection; try again",
+        sqlite3.SQLITE_NOTADB: "is not an SQLite database; name another file in `database_url`",
+        sqlite3.SQLITE_CORRUPT: "is damaged; restore it from a backup",
+        sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that the directory exists and its permissions",
+        sqlite3.SQLITE_PERM: "may not be accessed; check its permissions",
+        sqlite3.SQLITE_READONLY: "is read-only; check its permissions and those of its directory",
+        sqlite3.SQLITE_FULL: "cannot grow; free space on its disk",
+        sqlite3.SQLITE_IOERR: "cannot be read or written; check its disk: space, quota, errors",
+    }.get(code & 0xFF if isinstance(code, int) else -1, f"cannot be used: {_one_line(original)}")
+    return f"{where} {advice}"
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except sa_exc.IntegrityError:
+        raise
+    except (sa_exc.DBAPIError, sa_exc.TimeoutError, sqlite3.Error) as error:
+        raise StoreUnavailable(database_problem(engine, error)) from error
+
+
+def _path(url: str) -> Path:
+    try:
+        parsed = make_url(url)
+    except sa_exc.ArgumentError as error:
+        raise StoreUnavailable("database_url is not a URL; write sqlite:////path/to/fas-evidence.db") from error
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise StoreUnavailable(f"database_url: {parsed.drivername} is not supported; write sqlite:////path/to/file.db")
+    if not parsed.database or parsed.database == ":memory:" or parsed.query:
+        raise StoreUnavailable("database_url must name a file: sqlite:////path/to/fas-evidence.db")
+    return Path(parsed.database)
+
+
+def _engine(url: str, busy_timeout: timedelta, *, create: bool) -> Engine:
+    path = _path(url)
+    if path.is_dir():
+        raise StoreUnavailable(f"the database {path} is a directory; name a file in `database_url`")
+    if create:
+        _create_private(path)
+    engine = create_engine(url, hide_parameters=True)
+    milliseconds = busy_timeout // timedelta(milliseconds=1)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver must not begin transactions by itself: `begin` below does, so that DDL is transactional too.
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout = {milliseconds}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "trusted_schema = OFF",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _create_private(path: Path) -> None:
+    """Create an empty file that only its owner may read: it will hold personal data."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreUnavailable(f"the database {path} cannot be created: {error.strerror}") from error
+
+
+def _revision(connection: Connection, path: Path) -> str | None:
+    """The revision of the database; None for an empty one. Raises SchemaMismatch for a foreign one."""
+    tables = set(connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'table'")))
+    if not tables:
+        return None
+    if "alembic_version" not in tables:
+        raise SchemaMismatch(f"the database {path} belongs to another program; name another file in `database_url`")
+    revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return None if revision is None else str(revision)
+
+
+def _mismatch(path: Path, revision: str | None) -> SchemaMismatch:
+    if revision is None or revision in _known_revisions():
+        return SchemaMismatch(f"the database {path} has an older schema; run `fas-evidence db upgrade`")
+    return SchemaMismatch(
+        f"the database {path} has schema {revision}, newer than this software knows ({SCHEMA_REVISION}); "
+        "upgrade the software"
+    )
+
+
+# Alembic is imported only where it is needed: a start with the right schema does without it.
+def _alembic_config() -> Any:  # noqa: ANN401
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "evidence_service.adapters:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _known_revisions() -> frozenset[str]:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions())
+
+
+def _migrate(engine: Engine) -> None:
+    from alembic import command  # noqa: PLC0415
+
+    path = Path(str(engine.url.database))
+    config = _alembic_config()
+    # The write lock is taken before the revision is read: of two processes that start at once, one migrates.
+    with writing(engine) as connection:
+        revision = _revision(connection, path)
+        if revision == SCHEMA_REVISION:
+            return
+        if revision is not None and revision not in _known_revisions():
+            raise _mismatch(path, revision)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,1 @@
+"""Schema revisions, run by `evidence_service.adapters.database.upgrade`."""
