@@ -22,7 +22,7 @@ STOP_SECONDS = 15.0
 ANSWER_SECONDS = 15.0
 
 
-class DemoFailed(Exception):
+class DemoFailed(Exception):  # noqa: N818 - named for what happened
     """The demo cannot go on; `str()` is one line that says why and what to do."""
 
 

@@ -281,7 +281,7 @@ def _write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-class _UnusableDirectory(Exception):
+class _UnusableDirectory(Exception):  # noqa: N818 - named for what happened
     """The directory that was asked for cannot take the demo's files."""
 
 

@@ -1,0 +1,257 @@
+"""The demo as users run it: a real service, real HTTP, and an exit code that tells whether all went as told."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from evidence_service.demo.service import Answer, DemoFailed, Plugin, free_port, question
+from evidence_service.demo.steps import Cast, Chapter, everyday, new_cast, story, wrapped
+from evidence_service.demo.story import run_demo
+from idp_certs.reasons import Refused
+
+COMMAND = [sys.executable, "-m", "evidence_service", "demo"]
+
+
+def environment(**members: str) -> dict[str, str]:
+    """Ours, off a terminal, with `members` on top."""
+    return {**{name: value for name, value in os.environ.items() if name != "NO_COLOR"}, **members}
+
+
+def lied(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Chapter, ...]:
+    """A short story whose second step expects what cannot come."""
+    first = story(cast, now, new_id)[0]
+    steps = (first.steps[0], replace(first.steps[1], decision="deny", reason="upn_mismatch"))
+    return (replace(first, steps=steps),)
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_every_step_comes_out_as_told(columns: int) -> None:
+    """`fas-evidence demo --once` ends with 0, without colour off a terminal, and no reason is cut."""
+    done = subprocess.run(
+        [*COMMAND, "--once"],
+        env=environment(COLUMNS=str(columns), FAS_EVIDENCE_DATABASE_URL="sqlite:////nonexistent/real.db"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "WRONG" not in done.stdout
+    assert "\x1b" not in done.stdout
+    expected = [step.reason for chapter in chapters() for step in chapter.steps if step.reason]
+    told = re.findall(r"(?m) (?:allow|deny) +(\S+) ", done.stdout)
+    assert expected == told
+    assert f"All {len(expected) + 1} answers were what the story says." in done.stdout
+    assert "HTTP 401" in done.stdout
+    table = [line for line in done.stdout.splitlines() if " allow " in line or " deny " in line]
+    assert all(len(line.rstrip()) <= columns for line in table)
+
+
+def test_a_wrong_answer_is_marked_and_makes_the_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where an answer differs from the story, its row says so and the demo ends with 1."""
+    assert run_demo(once=True, tell=lied) == 1
+    out = capsys.readouterr().out
+    assert "WRONG: expected deny upn_mismatch" in out
+    assert "1 of 2 answers were not what the story says" in out
+
+
+def test_files_stay_where_they_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --directory everything is kept, and the line that explains a deny works as printed."""
+    place = tmp_path / "with blank"
+    assert run_demo(once=True, directory=place) == 0
+    out = capsys.readouterr().out
+    kept = {path.name for path in place.iterdir()}
+    assert {"data", "secrets", "metadata", "policies", "fas-evidence.toml", "launch.json", "service.log"} <= kept
+    command = next(line for line in out.splitlines() if line.startswith("fas-evidence explain"))
+    shell = command.replace("fas-evidence", f"'{sys.executable}' -m evidence_service", 1)
+    explained = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=False, timeout=60)
+    assert explained.returncode == 1, explained.stderr
+    assert "evidence_missing" in explained.stdout
+
+
+def test_a_directory_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory that holds something is left alone: one line, exit code 2."""
+    (tmp_path / "mine").write_text("precious")
+    assert run_demo(once=True, directory=tmp_path) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "is not empty" in err
+
+
+def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A taken port ends the demo with 3 and one line that says what to do."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert run_demo(once=True, port=port) == 3
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"port {port}" in err
+    assert "--port" in err
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_no_such_port(port: int) -> None:
+    """A number that is no port is a clear refusal."""
+    with pytest.raises(DemoFailed, match=f"port {port} on"):
+        free_port(port)
+
+
+def test_a_service_that_does_not_start_is_quoted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the service ends before it is ready, its last line is shown, and the exit code is 3."""
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho first\necho 'the disk is on fire' >&2\nexit 7\n")
+    broken.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    assert run_demo(once=True) == 3
+    err = capsys.readouterr().err
+    assert err == "error: the service ended with code 7 before it was ready: the disk is on fire\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_keeps_running_until_it_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
+    """Without --once a launch is sent now and then, the printed curl line works, and Ctrl-C cleans up."""
+    process = subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(TMPDIR=str(tmp_path))
+    )
+    try:
+        assert process.stdout is not None
+        told = []
+        for line in process.stdout:
+            told.append(line)
+            if line.startswith("Running;"):
+                break
+        (made,) = tmp_path.iterdir()
+        curl = next(line for line in told if line.startswith("curl"))
+        answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, check=False, timeout=30)
+        assert '"decision":"allow"' in answer.stdout.replace(" ", "")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, err) == (0, "")
+    assert "Stopping." in out
+    assert not made.exists()
+
+
+class _Impatient(io.StringIO):
+    """Standard output whose reader presses Ctrl-C after ten everyday launches."""
+
+    def write(self, text: str) -> int:
+        """Keep the text."""
+        written = super().write(text)
+        if len(self.launches()) >= 10:
+            raise KeyboardInterrupt
+        return written
+
+    def launches(self) -> list[str]:
+        """The lines of everyday launches."""
+        return re.findall(r"(?m)^\d\d:\d\d:\d\dZ .*$", self.getvalue())
+
+
+def test_everyday_launches_come_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it keeps running, one line a launch is printed, and each comes out as told."""
+    out = _Impatient()
+    monkeypatch.setattr(sys, "stdout", out)
+    with suppress(KeyboardInterrupt):
+        run_demo(once=False, pause_seconds=0.05)
+    assert len(out.launches()) == 10
+    assert not [line for line in out.launches() if "WRONG" in line]
+
+
+def test_everyday_steps_have_new_evidence() -> None:
+    """What is sent again and again is issued anew each time, so that it never grows too old."""
+    cast, now = new_cast(datetime.now(UTC)), datetime.now(UTC)
+    ids = iter(f"_{number}" for number in range(1000))
+    first, second = (everyday(cast, now, lambda: next(ids)) for _ in range(2))
+    assert {step.decision for step in first} == {"allow", "deny"}
+    assert all(before.evidence != after.evidence for before, after in zip(first, second, strict=True))
+
+
+def test_wrapping_needs_plain_assertions() -> None:
+    """The wrapping attack is only built from two whole responses."""
+    with pytest.raises(Refused):
+        wrapped(b"", b"")
+
+
+class _Liar(BaseHTTPRequestHandler):
+    """Answers with what the test put into `says`."""
+
+    says = b""
+    status = 200
+
+    def do_POST(self) -> None:
+        """Answer."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.says)))
+        self.end_headers()
+        self.wfile.write(self.says)
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.mark.parametrize(
+    ("says", "problem"),
+    [
+        (b"not JSON", "not of the form"),
+        (b"[]", "not of the form"),
+        (b'{"request_id": "r1", "decision": "allow"}', "not of the form"),
+        (b'{"request_id": "r2", "decision": "allow", "reason": "ok", "decision_id": "d"}', "another question"),
+    ],
+)
+def test_only_an_answer_of_the_contract_counts(says: bytes, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is not the contract's, or to another question, is never taken for an allow."""
+    monkeypatch.setattr(_Liar, "says", says)
+    with HTTPServer(("127.0.0.1", 0), _Liar) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(DemoFailed, match=problem):
+            Plugin(port=server.server_port, key="k").ask(
+                question(request_id="r1", upn="a@b", evidence=None, phase="assert")
+            )
+
+
+def test_nobody_listens() -> None:
+    """Where no service answers, that is said."""
+    with pytest.raises(DemoFailed, match="did not answer"):
+        Plugin(port=free_port(None), key="k").ask(question(request_id="r1", upn="a@b", evidence=b"", phase="assert"))
+
+
+def test_a_refused_caller_gets_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A status other than 200 is reported as that status and never as a decision."""
+    monkeypatch.setattr(_Liar, "says", b'{"request_id": "r1", "decision": "allow", "reason": "ok", "decision_id": "d"}')
+    monkeypatch.setattr(_Liar, "status", 401)
+    with HTTPServer(("127.0.0.1", 0), _Liar) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        answer = Plugin(port=server.server_port, key="k").ask(
+            question(request_id="r1", upn="a@b", evidence=None, phase="assert")
+        )
+    assert (answer.decision, answer.reason, answer.decision_id) == ("HTTP 401", "", "")
+    assert isinstance(answer, Answer)
+
+
+def chapters() -> tuple[Chapter, ...]:
+    """The story, told once more for its expectations."""
+    now = datetime.now(UTC)
+    return story(new_cast(now), now, lambda: "_1")
