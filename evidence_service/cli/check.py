@@ -1,0 +1,122 @@
+"""`check`: one piece of captured evidence, explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from evidence_service.access.decide import Examination, show
+from evidence_service.access.model import Allow, AssertionSummary, Check, Decision, Phase
+from evidence_service.cli import output
+from evidence_service.cli.errors import BadInput, ExitCode
+from evidence_service.cli.files import STDIN, read_evidence_file, refusal
+from evidence_service.cli.offline import (
+    NO_POLICY,
+    Question,
+    decision_json,
+    judge,
+    load_policy,
+    load_providers,
+    parse_at,
+)
+from evidence_service.cli.output import Cell, Output
+from idp_certs.reasons import Reason, Refused
+
+
+def judge_file(
+    *,
+    file: str | None,
+    metadata: Path | None,
+    upn: str | None,
+    at: str | None,
+    policy: Path | None,
+    phase: str | None,
+    rule: str | None,
+    output: Output,
+) -> int:
+    """Judge one file and print what was found; 0 for an allow, 1 for a deny. Raises BadInput."""
+    if file is None or metadata is None or upn is None:
+        missing = [name for name, value in (("FILE", file), ("--metadata", metadata), ("--upn", upn)) if value is None]
+        raise BadInput(f"{', '.join(missing)} missing; see `fas-evidence check --help`")
+    if [file, str(metadata), str(policy)].count(STDIN) > 1:
+        raise BadInput("only one of FILE, --metadata and --policy can be stdin")
+    now = datetime.now(UTC) if at is None else parse_at(at, "--at")
+    try:
+        providers = load_providers(metadata)
+    except Refused as problem:
+        raise BadInput(f"metadata file {metadata}: {refusal(problem)}") from None
+    question = Question(
+        evidence=read_evidence_file(file),
+        upn=upn,
+        at=now,
+        phase=None if phase is None else Phase(phase),
+        rule=rule,
+    )
+    examination = judge(question, providers, NO_POLICY if policy is None else load_policy(policy))
+    if output is Output.JSON:
+        _json(examination.decision)
+    else:
+        print_examination(examination)
+        if policy is None:
+            _no_policy()
+    return ExitCode.DONE if isinstance(examination.decision, Allow) else ExitCode.NEGATIVE
+
+
+def _json(decision: Decision) -> None:
+    output.emit_json(decision_json(decision))
+
+
+def _no_policy() -> None:
+    output.warning("no --policy was given, and the default policy allows nobody; see docs/policy.md")
+
+
+def print_examination(examination: Examination) -> None:
+    """The decision in one line, its meaning and advice, the evidence, and every check in order."""
+    print_decision(examination.decision)
+    print_checks(examination.checks, examination.not_reached)
+
+
+def print_decision(decision: Decision) -> None:
+    """The decision in one line, its meaning and advice, and what is known of the evidence."""
+    if isinstance(decision, Allow):
+        output.line(f"ALLOW {decision.reason}", "bold green")
+    else:
+        reason = decision.reason
+        output.line(f"DENY {reason}", "bold red")
+        output.line(reason.meaning)
+        output.line(f"What to do: {reason.advice}")
+    if decision.assertion is not None:
+        output.line("")
+        output.facts(assertion_facts(decision.assertion))
+    elif not isinstance(decision, Allow) and decision.entity_id is not None:
+        output.line("")
+        output.facts([("claimed IdP, unverified", decision.entity_id)])
+
+
+def assertion_facts(assertion: AssertionSummary) -> Iterable[tuple[str, object]]:
+    """What was read from verified evidence, for people."""
+    return (
+        ("issuer", assertion.issuer),
+        ("assertion ID", assertion.assertion_id),
+        ("UPN", assertion.upn),
+        ("issued", assertion.issue_instant),
+        ("authenticated", assertion.authn_instant),
+        ("signed", assertion.signed),
+        ("encrypted", assertion.encrypted),
+        ("certificate SHA-256", assertion.certificate_sha256),
+        ("content SHA-256", assertion.content_sha256),
+    )
+
+
+def print_checks(checks: Iterable[Check], not_reached: Iterable[Reason]) -> None:
+    """Every check: passed, FAILED, or not reached because an earlier one ended it."""
+    rows: list[tuple[object, ...]] = []
+    for check in checks:
+        verdict = Cell(value="passed", style="green") if check.passed else Cell(value="FAILED", style="bold red")
+        rows.append((verdict, str(check.reason), show(check.expected), show(check.presented), check.where))
+    unasked = [(Cell(value="not reached", style="dim"), str(reason), "", "", "") for reason in not_reached]
+    output.line("")
+    output.table(("", "check", "expected", "presented", "where"), [*rows, *unasked], nothing="No checks.")
+    if unasked:
+        output.line("The claims were not judged, because nothing in this evidence could be believed.")

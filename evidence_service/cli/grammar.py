@@ -1,0 +1,424 @@
+"""Every command and its options, in one place; each loads the code that does the work only when it runs."""
+# ruff: noqa: PLC0415 - `check` must not pay for the database, nor `--help` for anything
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from evidence_service.cli.output import Output
+from evidence_service.cli.session import Session
+
+PROGRAM = "fas-evidence"
+EXIT_CODES = (
+    "Exit codes: 0 done or allow, 1 deny or negative answer, 2 wrong usage or bad input, 3 a dependency failed."
+)
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(
+        help=text, no_args_is_help=True, rich_markup_mode=None, add_completion=False, context_settings=_HELP
+    )
+
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Checks the SAML evidence behind every Citrix FAS sign-in and launch.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=_HELP,
+)
+idp_app = _group("Identity providers: their metadata, certificates and policies.")
+rule_app = _group("FAS rules: what is special about requests that name one.")
+plugin_app = _group("Plug-in identities: which FAS servers may ask.")
+decision_app = _group("Recorded decisions.")
+db_app = _group("The database.")
+config_app = _group("The configuration of this machine.")
+for _name, _sub in (
+    ("idp", idp_app),
+    ("rule", rule_app),
+    ("plugin", plugin_app),
+    ("decision", decision_app),
+    ("db", db_app),
+    ("config", config_app),
+):
+    app.add_typer(_sub, name=_name)
+
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.", show_default=True)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+EntityId = Annotated[str, typer.Argument(metavar="ENTITY_ID", help="The IdP's entity ID, exactly as in its metadata.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
+
+GLOBAL_OPTIONS = ("--config", "--database", "--debug")
+
+
+def hint(option: str, words: list[str], path: str) -> str:
+    """What to do about wrong usage: where a global option belongs, or where the help is."""
+    if option in GLOBAL_OPTIONS and option in words:
+        value = {"--config": " FILE", "--database": " URL"}.get(option, "")
+        return f"{option} stands before the command: `{PROGRAM} {option}{value} {path.removeprefix(PROGRAM).strip()}`"
+    return f"see `{path} --help`"
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"{PROGRAM} {version('fas-logon-evidence')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    database: Annotated[
+        str | None, typer.Option("--database", metavar="URL", help="Use this database instead of the configured one.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a stack trace for an internal error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Check the SAML evidence behind every Citrix FAS sign-in and launch."""
+    del debug, version
+    context.obj = Session(config=config, database=database)
+
+
+def _session(context: typer.Context) -> Session:
+    session = context.find_root().obj
+    assert isinstance(session, Session)  # noqa: S101 - `root` always runs first
+    return session
+
+
+@app.command(epilog=EXIT_CODES)
+def check(
+    *,
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE", help="A captured SAML Response: raw XML or its base64; `-` is stdin."),
+    ] = None,
+    metadata: Annotated[
+        Path | None, typer.Option("--metadata", metavar="FILE", help="Metadata of the IdP, or of many.")
+    ] = None,
+    upn: Annotated[str | None, typer.Option("--upn", help="The UPN that FAS presented.")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="INSTANT", help="Judge at this UTC instant, 2026-01-31T12:00:00Z.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", metavar="FILE", help="Policy (TOML); without one nobody is allowed.")
+    ] = None,
+    phase: Annotated[
+        Literal["prepare", "assert"] | None, typer.Option("--phase", help="StoreFront sign-in or VDA launch.")
+    ] = None,
+    rule: Annotated[str | None, typer.Option("--rule", help="The FAS rule that is asked for.")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", metavar="FILE", help="Judge many: one JSON object a line; `-` is stdin."),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Judge captured evidence offline: every check with what was expected and presented. Nothing is recorded.
+
+    Whether the evidence was used before is not judged. A batch line holds "id", "file", "metadata", "upn" and may hold
+    "at", "policy", "phase", "rule"; paths are relative to the batch file. Each answers one JSON line, in order.
+    """
+    if batch is not None:
+        from evidence_service.cli.batch import judge_batch, refuse_single_options
+
+        refuse_single_options(file=file, metadata=metadata, upn=upn, at=at, policy=policy, phase=phase, rule=rule)
+        return judge_batch(batch)
+    from evidence_service.cli.check import judge_file
+
+    return judge_file(
+        file=file, metadata=metadata, upn=upn, at=at, policy=policy, phase=phase, rule=rule, output=output
+    )
+
+
+@app.command()
+def reason(
+    code: Annotated[str | None, typer.Argument(metavar="CODE", help="A reason code; without one, all.")] = None,
+    *,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Say what a reason code means and what to do about it."""
+    from evidence_service.cli.reasons import explain_reason, list_reasons
+
+    return list_reasons(output) if code is None else explain_reason(code, output)
+
+
+@app.command(epilog=EXIT_CODES)
+def explain(
+    context: typer.Context,
+    decision_id: Annotated[str, typer.Argument(metavar="DECISION_ID")],
+    *,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Decide a recorded decision again from its record and show every check.
+
+    Exits 1 if the outcome differs from the recorded one.
+    """
+    from evidence_service.cli.decisions import explain_decision
+
+    return explain_decision(_session(context), decision_id, output)
+
+
+@idp_app.command("add")
+def idp_add(
+    context: typer.Context,
+    *,
+    metadata: Annotated[Path, typer.Option("--metadata", metavar="FILE", help="The IdP's metadata.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", metavar="FILE", help="Policy (TOML); a known IdP keeps its own.")
+    ] = None,
+    entity_id: Annotated[
+        str | None, typer.Option("--entity-id", metavar="ID", help="Which IdP, if the metadata describes several.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """Register an IdP, or update its certificates, from metadata that you took from a trusted source."""
+    from evidence_service.cli.idps import add_idp
+
+    return add_idp(
+        _session(context), metadata=metadata, policy=policy, entity_id=entity_id, dry_run=dry_run, confirmed=yes
+    )
+
+
+@idp_app.command("list")
+def idp_list(context: typer.Context, *, output: OutputOption = Output.TABLE) -> int:
+    """List the identity providers."""
+    from evidence_service.cli.idps import list_idps
+
+    return list_idps(_session(context), output)
+
+
+@idp_app.command("show")
+def idp_show(context: typer.Context, entity_id: EntityId, *, output: OutputOption = Output.TABLE) -> int:
+    """Show an IdP's policy and certificates."""
+    from evidence_service.cli.idps import show_idp
+
+    return show_idp(_session(context), entity_id, output)
+
+
+@idp_app.command("remove")
+def idp_remove(context: typer.Context, entity_id: EntityId, *, yes: Yes = False, dry_run: DryRun = False) -> int:
+    """Remove an IdP: its evidence is denied from then on."""
+    from evidence_service.cli.idps import remove_idp
+
+    return remove_idp(_session(context), entity_id, confirmed=yes, dry_run=dry_run)
+
+
+@idp_app.command("enable")
+def idp_enable(context: typer.Context, entity_id: EntityId, *, dry_run: DryRun = False) -> int:
+    """Enable an IdP again."""
+    from evidence_service.cli.idps import set_enabled
+
+    return set_enabled(_session(context), entity_id, enabled=True, dry_run=dry_run)
+
+
+@idp_app.command("disable")
+def idp_disable(context: typer.Context, entity_id: EntityId, *, dry_run: DryRun = False) -> int:
+    """Disable an IdP: its evidence is denied until it is enabled again."""
+    from evidence_service.cli.idps import set_enabled
+
+    return set_enabled(_session(context), entity_id, enabled=False, dry_run=dry_run)
+
+
+@idp_app.command("policy")
+def idp_policy(
+    context: typer.Context,
+    entity_id: EntityId,
+    *,
+    policy: Annotated[Path, typer.Option("--policy", metavar="FILE", help="The new policy (TOML), whole.")],
+    dry_run: DryRun = False,
+) -> int:
+    """Replace an IdP's policy."""
+    from evidence_service.cli.idps import set_policy
+
+    return set_policy(_session(context), entity_id, policy, dry_run=dry_run)
+
+
+@rule_app.command("set")
+def rule_set(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The FAS rule's name.")],
+    *,
+    mode: Annotated[
+        Literal["enforce", "observe"],
+        typer.Option("--mode", help="`observe` answers allow to everything and only records."),
+    ] = "enforce",
+    max_age: Annotated[
+        str | None, typer.Option("--max-age", metavar="DURATION", help="Accepted age of evidence, as 4h or 90m.")
+    ] = None,
+    idp: Annotated[
+        list[str] | None, typer.Option("--idp", metavar="ENTITY_ID", help="Only these IdPs; may be repeated.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Add or replace a rule. As soon as there is one, requests that name any other rule are denied."""
+    from evidence_service.cli.rules import set_rule
+
+    return set_rule(_session(context), name, mode=mode, max_age=max_age, entity_ids=tuple(idp or ()), dry_run=dry_run)
+
+
+@rule_app.command("list")
+def rule_list(context: typer.Context, *, output: OutputOption = Output.TABLE) -> int:
+    """List the rules."""
+    from evidence_service.cli.rules import list_rules
+
+    return list_rules(_session(context), output)
+
+
+@rule_app.command("remove")
+def rule_remove(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    *,
+    dry_run: DryRun = False,
+) -> int:
+    """Remove a rule. Without any rule, every FAS rule is accepted and enforced."""
+    from evidence_service.cli.rules import remove_rule
+
+    return remove_rule(_session(context), name, dry_run=dry_run)
+
+
+@plugin_app.command("enroll")
+def plugin_enroll(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One name per FAS server.")],
+    *,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", metavar="PEM", help="Register this client certificate.")
+    ] = None,
+    bearer: Annotated[
+        bool, typer.Option("--bearer", help="Make a key for a plug-in on this machine; shown once.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the new key and certificate go (default: here).")
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option("--days", min=1, max=3650, help="Validity of a new certificate (default: 825).")
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Let a FAS server ask: make a client certificate for it, or register one that it has."""
+    from evidence_service.cli.plugins import enroll
+
+    return enroll(_session(context), name, certificate=certificate, bearer=bearer, out=out, days=days, dry_run=dry_run)
+
+
+@plugin_app.command("list")
+def plugin_list(context: typer.Context, *, output: OutputOption = Output.TABLE) -> int:
+    """List the plug-in identities."""
+    from evidence_service.cli.plugins import list_plugins
+
+    return list_plugins(_session(context), output)
+
+
+@plugin_app.command("revoke")
+def plugin_revoke(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    *,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Revoke a plug-in identity: that FAS server can no longer ask."""
+    from evidence_service.cli.plugins import revoke
+
+    return revoke(_session(context), name, confirmed=yes, dry_run=dry_run)
+
+
+@decision_app.command("list")
+def decision_list(
+    context: typer.Context,
+    *,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="INSTANT", help="At this UTC instant or later.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="INSTANT", help="Before this UTC instant.")] = None,
+    upn: Annotated[str | None, typer.Option("--upn")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="CODE")] = None,
+    decision: Annotated[Literal["allow", "deny"] | None, typer.Option("--decision")] = None,
+    idp: Annotated[str | None, typer.Option("--idp", metavar="ENTITY_ID")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000)] = 50,
+    before: Annotated[str | None, typer.Option("--before", metavar="ID", help="Older than this decision.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """List decisions, newest first."""
+    from evidence_service.cli.decisions import Wanted, list_decisions
+
+    wanted = Wanted(
+        since=since, until=until, upn=upn, reason=reason, decision=decision, idp=idp, limit=limit, before=before
+    )
+    return list_decisions(_session(context), wanted, output)
+
+
+@decision_app.command("show")
+def decision_show(
+    context: typer.Context,
+    decision_id: Annotated[str, typer.Argument(metavar="DECISION_ID")],
+    *,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Show one decision as it was recorded."""
+    from evidence_service.cli.decisions import show_decision
+
+    return show_decision(_session(context), decision_id, output)
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option("--tls-certificate", metavar="PEM", help="Server certificate, with its chain.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="PEM", help="Its private key.")] = None,
+) -> int:
+    """Answer the plug-ins, until SIGTERM."""
+    from evidence_service.cli.operations import serve as run
+
+    return run(
+        _session(context).with_config(config), host=host, port=port, tls_certificate=tls_certificate, tls_key=tls_key
+    )
+
+
+@app.command()
+def demo(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Tell the story once and end.")] = False,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
+) -> int:
+    """Run everything on this machine with a demo IdP that sends real signed launches."""
+    from evidence_service.cli.operations import demo as run
+
+    return run(once=once, port=port)
+
+
+@db_app.command("upgrade")
+def db_upgrade(context: typer.Context) -> int:
+    """Create the database, or bring it to this software's schema."""
+    from evidence_service.cli.operations import upgrade_database
+
+    return upgrade_database(_session(context))
+
+
+@config_app.command("validate")
+def config_validate(context: typer.Context, *, config: ConfigOption = None, output: OutputOption = Output.TABLE) -> int:
+    """Check settings, database, policies, keys and TLS files; one line per finding."""
+    from evidence_service.cli.operations import validate
+
+    return validate(_session(context).with_config(config), output)

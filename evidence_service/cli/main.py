@@ -1,0 +1,75 @@
+"""The console script: runs one command and turns whatever goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from typer import Abort
+from typer.exceptions import TyperException
+
+from evidence_service.cli import output
+from evidence_service.cli.errors import CommandError, ExitCode
+from evidence_service.cli.grammar import PROGRAM, app, hint
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command (default: the process's arguments) and return its exit code; never raises for bad input.
+
+    0 done or allow, 1 deny or negative answer, 2 wrong usage or bad input, 3 a dependency (or this program) failed.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    output.safe_streams()
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away. What the interpreter flushes at exit must not complain about it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DEPENDENCY
+    return code
+
+
+def _run(words: list[str]) -> int:
+    try:
+        result = app(words, prog_name=PROGRAM, standalone_mode=False)
+    except CommandError as problem:
+        output.error(str(problem))
+        return problem.exit_code
+    except TyperException as usage:
+        return _usage(usage, words)
+    except (KeyboardInterrupt, Abort):
+        output.error("interrupted")
+        return ExitCode.INTERRUPTED
+    except SystemExit:  # typer's answer to a reader that went away
+        return ExitCode.DEPENDENCY
+    except OSError as problem:
+        output.error(_os_error(problem))
+        return ExitCode.DEPENDENCY
+    except Exception as bug:  # noqa: BLE001 - the last door: a person gets a line, not a stack trace
+        if "--debug" in words:
+            traceback.print_exc()
+        output.complain("internal error", f"{type(bug).__name__}: {bug}; run again with --debug for details")
+        return ExitCode.DEPENDENCY
+    return int(result or ExitCode.DONE)
+
+
+def _usage(usage: TyperException, words: list[str]) -> int:
+    context = getattr(usage, "ctx", None)
+    path = context.command_path if context is not None else PROGRAM
+    if type(usage).__name__ == "NoArgsIsHelpError":  # its message is the whole help text
+        sys.stderr.write(usage.format_message() + "\n")
+        output.error(f"no command given; choose one of those above, or see `{path} --help`")
+        return ExitCode.BAD_INPUT
+    message = usage.format_message().strip().rstrip(".")
+    option = getattr(usage, "option_name", "")
+    output.error(f"{message[:1].lower()}{message[1:]}; {hint(option, words, path)}")
+    return ExitCode.BAD_INPUT
+
+
+def _os_error(problem: OSError) -> str:
+    what = problem.strerror or str(problem)
+    where = f"{os.fsdecode(problem.filename)}: " if isinstance(problem.filename, (str, bytes)) else ""
+    return f"{where}{what}; check the path, its permissions and the space on its disk"

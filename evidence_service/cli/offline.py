@@ -1,0 +1,133 @@
+"""Judging captured evidence with metadata and policy from files: no database, nothing remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from evidence_service.access.decide import Examination, examine
+from evidence_service.access.model import AccessRequest, Allow, AssertionSummary, Decision, Phase, Policy, Snapshot
+from evidence_service.cli.errors import BadInput
+from evidence_service.cli.files import read_metadata, read_policy
+from evidence_service.cli.output import instant
+from idp_certs.instants import parse_instant
+from idp_certs.metadata import IdpMetadata
+from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate, TrustSnapshot
+
+_SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFile:
+    """A policy and the decryption keys it names."""
+
+    policy: Policy
+    keys: Mapping[str, RSAPrivateKey]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked about one piece of evidence; `at` is UTC."""
+
+    evidence: bytes
+    upn: str
+    at: datetime
+    phase: Phase | None
+    rule: str | None
+
+
+NO_POLICY = PolicyFile(policy=Policy(), keys={})
+
+
+def load_providers(path: Path) -> Mapping[str, IdentityProvider]:
+    """Every IdP of a metadata file, with its certificates trusted. Raises BadInput, and Refused by its content."""
+    return {each.entity_id: _provider(each, path) for each in read_metadata(path)[1]}
+
+
+def _provider(metadata: IdpMetadata, path: Path) -> IdentityProvider:
+    return IdentityProvider(
+        entity_id=metadata.entity_id,
+        certificates=tuple(
+            SigningCertificate(der=der, state=CertificateState.TRUSTED, since=_SINCE_EVER, provenance=str(path))
+            for der in metadata.signing_certificates
+        ),
+    )
+
+
+def load_policy(path: Path) -> PolicyFile:
+    """A policy file with its keys, whose paths are relative to it. Raises BadInput."""
+    policy = read_policy(path)
+    if not policy.decryption_keys:
+        return PolicyFile(policy=policy, keys={})
+    # Only encrypted evidence needs the loader, and it brings the database with it.
+    from evidence_service.adapters.snapshots import KeyUnreadable, load_decryption_key  # noqa: PLC0415
+
+    try:
+        keys = {
+            name: load_decryption_key(str((path.parent / name).resolve()), directory=None)
+            for name in policy.decryption_keys
+        }
+    except KeyUnreadable as problem:
+        raise BadInput(f"policy file {path}: decryption_keys: {problem}") from None
+    return PolicyFile(policy=policy, keys=keys)
+
+
+def parse_at(text: str, name: str) -> datetime:
+    """An instant that a person wrote. Raises BadInput with the name of the option or member."""
+    try:
+        return parse_instant(text)
+    except ValueError:
+        raise BadInput(f"{name}: {text!r} is not a UTC instant; write it like 2026-01-31T12:00:00Z") from None
+
+
+def judge(question: Question, providers: Mapping[str, IdentityProvider], policy: PolicyFile) -> Examination:
+    """Decide one question; every IdP has the same policy."""
+    snapshot = Snapshot(
+        version="offline",
+        trust=TrustSnapshot(providers=providers, as_of=question.at),
+        policies=dict.fromkeys(providers, policy.policy),
+        decryption_keys=policy.keys,
+    )
+    request = AccessRequest(
+        request_id="offline",
+        upn=question.upn,
+        evidence=(question.evidence,),
+        phase=question.phase,
+        rule=question.rule,
+    )
+    return examine(request, snapshot, question.at)
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """`decision`, `reason`, `findings`, `idp` and `assertion`, as documented for `check -o json`."""
+    allowed = isinstance(decision, Allow)
+    findings = () if isinstance(decision, Allow) else decision.findings
+    entity_id = decision.assertion.issuer if isinstance(decision, Allow) else decision.entity_id
+    return {
+        "decision": "allow" if allowed else "deny",
+        "reason": str(decision.reason),
+        "findings": [
+            {
+                "reason": str(finding.reason),
+                "expected": finding.expected,
+                "presented": finding.presented,
+                "where": finding.where,
+            }
+            for finding in findings
+        ],
+        "idp": entity_id,
+        "assertion": None if decision.assertion is None else _assertion_json(decision.assertion),
+    }
+
+
+def _assertion_json(assertion: AssertionSummary) -> dict[str, Any]:
+    return {
+        name: instant(value) if isinstance(value, datetime) else value
+        for name, value in dataclasses.asdict(assertion).items()
+    }
