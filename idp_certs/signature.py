@@ -19,9 +19,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import signxml
 from lxml import etree
 from signxml.algorithms import DigestAlgorithm, SignatureMethod
+from signxml.exceptions import InvalidDigest
+from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from idp_certs.model import SigningCertificate
 from idp_certs.reasons import Reason, Refused, TrustReason
@@ -259,7 +260,7 @@ def verify_signature(
     """
     reason = TrustReason.SIGNATURE_INVALID
     for certificate in certificates[:MAX_CERTIFICATES_TRIED]:
-        configuration = signxml.SignatureConfiguration(
+        configuration = SignatureConfiguration(
             location=location,
             expect_references=1,
             signature_methods=_SIGNATURE_METHODS | (_SHA1_SIGNATURE_METHODS if allow_sha1 else frozenset()),
@@ -270,14 +271,14 @@ def verify_signature(
         )
         try:
             # One verifier for each call: it keeps state on the instance.
-            result = signxml.XMLVerifier().verify(
+            result = XMLVerifier().verify(
                 data,
                 x509_cert=certificate.x509,
                 id_attribute="ID",
                 validate_schema=False,
                 expect_config=configuration,
             )
-        except signxml.InvalidDigest:
+        except InvalidDigest:
             reason = TrustReason.DIGEST_MISMATCH
             continue
         except MemoryError:

@@ -191,7 +191,8 @@ def _check_namespaces(data: bytes) -> None:
         return
     # Something else spells xmlns, or a name looks relative: ask the parser for the real declarations.
     events = etree.iterparse(BytesIO(data), events=("start-ns",), resolve_entities=False, no_network=True)
-    for _, (_, name) in events:
+    for _, declaration in events:
+        name = declaration[1] if isinstance(declaration, tuple) else ""
         if name and not _ABSOLUTE.match(name.encode()):
             raise Refused(
                 TrustReason.XML_NAMESPACE, expected="absolute namespace names", presented=name[:100], where="document"

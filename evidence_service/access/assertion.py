@@ -102,7 +102,7 @@ def _attributes(
     found: dict[str, tuple[tuple[str | None, ...], ...]] = {}
     if names:
         for attribute in element.iterfind(f"{SAML}AttributeStatement/{SAML}Attribute"):
-            name = attribute.get("Name")
+            name = attribute.get("Name") or ""
             if name in names:
                 values = tuple(map(_value, attribute.findall(SAML + "AttributeValue")))
                 found[name] = (*found.get(name, ()), values)

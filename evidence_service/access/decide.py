@@ -80,6 +80,7 @@ VERIFICATION: tuple[Reason, ...] = (
     TrustReason.CERTIFICATE_WEAK_KEY,
     TrustReason.CERTIFICATE_REVOKED,
 )
+_VERIFIED = tuple(Check(reason=reason, passed=True) for reason in VERIFICATION)
 # Two reasons belong to rules as well; where they end verification they stand for the step beside them.
 _STEP: dict[Reason, Reason] = {
     AccessReason.ISSUER_MISSING: AccessReason.ISSUER_UNKNOWN,
@@ -126,7 +127,7 @@ def examine(
     except Refused as refused:
         return _ended(refused.finding, claimed_entity_id(request, snapshot))
     facts = _facts(request, snapshot, verified, now)
-    checks = [*_passed(VERIFICATION), *_trust(verified, now)]
+    checks = [*_VERIFIED, *_trust(verified, now)]
     for rule in RULES:
         checks.extend(rule(facts))
     summary = _summary(verified, facts)
@@ -215,10 +216,6 @@ def _summary(verified: VerifiedEvidence, facts: Facts) -> AssertionSummary:
     )
 
 
-def _passed(reasons: tuple[Reason, ...]) -> Iterator[Check]:
-    return (Check(reason=reason, passed=True) for reason in reasons)
-
-
 def _ended(finding: Finding, entity_id: str | None) -> Examination:
     reached = VERIFICATION.index(_STEP.get(finding.reason, finding.reason))
     objection = Check(
@@ -230,7 +227,7 @@ def _ended(finding: Finding, entity_id: str | None) -> Examination:
     )
     return Examination(
         decision=Deny(findings=(finding,), entity_id=entity_id),
-        checks=(*_passed(VERIFICATION[:reached]), objection),
+        checks=(*_VERIFIED[:reached], objection),
         not_reached=VERIFICATION[reached + 1 :],
     )
 

@@ -335,14 +335,9 @@ class AccessReason(Reason):
     )
 
 
-AnyReason = AccessReason | TrustReason
+_BY_CODE: dict[str, Reason] = {str(reason): reason for family in (TrustReason, AccessReason) for reason in family}
 
 
 def reason_of(code: str) -> Reason:
     """The reason with this code. Raises KeyError where there is none."""
-    for family in (TrustReason, AccessReason):
-        try:
-            return family(code)
-        except ValueError:
-            continue
-    raise KeyError(code)
+    return _BY_CODE[code]

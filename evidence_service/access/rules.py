@@ -303,13 +303,14 @@ def authentication(facts: Facts) -> Iterator[Check]:
             presented=", ".join(map(str, classes)) or "none",
             where="Assertion.AuthnStatement.AuthnContext.AuthnContextClassRef",
         )
-    for time in facts.times.authn if facts.policy.max_authentication_age is not None else ():
-        if time.instant is not None:
+    limit = facts.policy.max_authentication_age
+    for time in facts.times.authn:
+        if limit is not None and time.instant is not None:
             age = facts.now - time.instant
             yield Check(
                 reason=AccessReason.AUTHENTICATION_TOO_OLD,
-                passed=age <= facts.policy.max_authentication_age,
-                expected=facts.policy.max_authentication_age,
+                passed=age <= limit,
+                expected=limit,
                 presented=age,
                 where=time.where,
             )

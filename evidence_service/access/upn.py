@@ -13,6 +13,7 @@ from evidence_service.access.model import UpnMapping
 
 MAX_UPN_LENGTH = 1024  # of the userPrincipalName attribute, `docs/identity-providers.md`
 _ASCII_FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+_ODD_CHARACTERS = "with blank, control or format characters"
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})
 
 
@@ -25,8 +26,10 @@ def upn_problem(upn: str) -> str | None:
     name, at, suffix = upn.partition("@")
     if not at or not name or not suffix or "@" in suffix:
         return "not of the form name@suffix"
+    if upn.isascii():
+        return None if upn.isprintable() and " " not in upn else _ODD_CHARACTERS
     if any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in upn):
-        return "with blank, control or format characters"
+        return _ODD_CHARACTERS
     if not unicodedata.is_normalized("NFC", upn):
         return "not in Unicode normalization form C"
     return None

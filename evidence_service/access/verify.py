@@ -189,7 +189,8 @@ def _signed(
         location=location,
         tag=str(element.tag),
         signed_id=element.get("ID") or "",
-        certificates=provider.certificates,
+        # The most trusted first: the number tried is capped, and history must not crowd out the present.
+        certificates=sorted(provider.certificates, key=lambda each: _PREFERENCE.index(each.state)),
         allow_sha1=policy.allow_sha1,
     )
     certificate = signed.certificate
