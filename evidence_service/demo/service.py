@@ -63,7 +63,7 @@ class Service:
         """Start and wait until it is ready. Raises DemoFailed."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
-                [sys.executable, "-m", "evidence_service", "serve", "--config", str(self._config)],
+                [sys.executable, "-m", "evidence_service", "--config", str(self._config), "serve"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

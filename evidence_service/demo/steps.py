@@ -307,11 +307,11 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
     return (
         _step(
             cast.adfs,
-            ADMIN,
-            sign_in(cast.adfs, ALICE, now, new_id()),
-            AccessReason.UPN_MISMATCH,
-            title="Alice's evidence is presented for admin",
-            why="The evidence is hers, the session would be admin's.",
+            ALICE,
+            None,
+            AccessReason.EVIDENCE_MISSING,
+            title="StoreFront hands over nothing",
+            why="As before CollectFasEvidence is turned on there.",
         ),
         _step(
             cast.adfs,
@@ -363,11 +363,11 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
         ),
         _step(
             cast.adfs,
-            ALICE,
-            None,
-            AccessReason.EVIDENCE_MISSING,
-            title="StoreFront hands over nothing",
-            why="As before CollectFasEvidence is turned on there.",
+            ADMIN,
+            sign_in(cast.adfs, ALICE, now, new_id()),
+            AccessReason.UPN_MISMATCH,
+            title="Alice's evidence is presented for admin",
+            why="The evidence is hers, the session would be admin's.",
         ),
     )
 

@@ -234,7 +234,7 @@ def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool
         out.print(command, soft_wrap=True)
     if denied:
         out.print(Text("See why one was denied, check by check:", style="bold"))
-        out.print(f"fas-evidence explain --config {config} {denied}", soft_wrap=True)
+        out.print(f"fas-evidence --config {config} explain {denied}", soft_wrap=True)
     out.print(Text("Files (metadata, policies, database, log):", style="bold"))
     out.print(str(stage.directory), soft_wrap=True)
 

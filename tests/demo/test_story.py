@@ -77,11 +77,11 @@ def test_files_stay_where_they_were_asked_for(tmp_path: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     kept = {path.name for path in place.iterdir()}
     assert {"data", "secrets", "metadata", "policies", "fas-evidence.toml", "launch.json", "service.log"} <= kept
-    command = next(line for line in out.splitlines() if line.startswith("fas-evidence explain"))
+    command = next(line for line in out.splitlines() if line.startswith("fas-evidence --config"))
     shell = command.replace("fas-evidence", f"'{sys.executable}' -m evidence_service", 1)
     explained = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=False, timeout=60)
-    assert explained.returncode == 1, explained.stderr
-    assert "evidence_missing" in explained.stdout
+    assert explained.returncode == 0, explained.stderr
+    assert "upn_mismatch" in explained.stdout
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
