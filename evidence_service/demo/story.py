@@ -24,6 +24,7 @@ from types import FrameType
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -162,15 +163,14 @@ def _tell(out: Console, stage: Stage, chapters: tuple[Chapter, ...]) -> tuple[in
     """Send every step; the exit code, and the id of the last decision that was a deny."""
     sent, wrong, denied = 0, 0, ""
     for chapter in chapters:
-        table = _table(out)
+        out.print(Text(f"\n{chapter.title}", style="bold"))
+        _row(out, "answer", "reason", "IdP", "ms", "what happens, and why", style="dim")
         for step in chapter.steps:
             answer = _send(stage, step)
-            expected = _is_expected(step, answer)
-            sent, wrong = sent + 1, wrong + (not expected)
+            sent, wrong = sent + 1, wrong + (not _is_expected(step, answer))
             denied = answer.decision_id if answer.decision == "deny" else denied
-            _add_row(table, step, answer)
-        out.print(Text(chapter.title, style="bold"))
-        out.print(table)
+            _show(out, step, answer)
+    out.print()
     if wrong:
         out.print(Text(f"{wrong} of {sent} answers were not what the story says; look for WRONG above.", "bold red"))
         return NEGATIVE, denied
@@ -190,36 +190,34 @@ def _is_expected(step: Step, answer: Answer) -> bool:
     return (answer.decision, answer.reason) == (step.decision, step.reason)
 
 
-def _table(out: Console) -> Table:
-    # Without a frame: a reason must never be cut, so at 80 columns the words beside it wrap.
-    table = Table(box=None, width=max(out.width, NARROWEST), padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("what happens, and why", ratio=1, overflow="fold")
-    table.add_column("IdP", width=8, no_wrap=True)
-    table.add_column("answer", width=8, no_wrap=True)
-    table.add_column("reason", width=22, no_wrap=True)
-    table.add_column("ms", width=5, justify="right", no_wrap=True)
-    return table
+def _row(out: Console, *cells: str | Text, style: str = "") -> None:
+    """One row of the table; rows stand alone so that each is shown when its answer comes."""
+    # A reason must never be cut, so at 80 columns the words beside it wrap instead.
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.width = max(out.width, NARROWEST)
+    row.add_column(width=8, no_wrap=True)
+    row.add_column(width=22, no_wrap=True)
+    row.add_column(width=8, no_wrap=True)
+    row.add_column(width=6, no_wrap=True, justify="right")
+    row.add_column(ratio=1, overflow="fold")
+    row.add_row(*cells, style=style)
+    out.print(row)
 
 
-def _add_row(table: Table, step: Step, answer: Answer) -> None:
-    told = Text(step.title)
-    told.append(f"\n  {step.why}", style="dim")
+def _show(out: Console, step: Step, answer: Answer) -> None:
+    decision = Text(answer.decision, style="green" if answer.decision == "allow" else "red")
+    _row(out, decision, answer.reason or "-", step.idp, f"{answer.milliseconds:.1f}", step.title)
+    out.print(Padding(Text(step.why, style="dim"), (0, 0, 0, 10)))
     if not _is_expected(step, answer):
-        told.append(f"\n  WRONG: expected {step.decision} {step.reason}".rstrip(), style="bold red")
-    table.add_row(
-        told,
-        step.idp,
-        Text(answer.decision, style="green" if answer.decision == "allow" else "red"),
-        answer.reason or "-",
-        f"{answer.milliseconds:.1f}",
-    )
+        wrong = f"WRONG: the story says {step.decision} {step.reason}".rstrip()
+        out.print(Padding(Text(wrong, style="bold red"), (0, 0, 0, 10)))
 
 
 def _introduce(out: Console, stage: Stage, *, once: bool) -> None:
     out.print(Text("fas-evidence demo", style="bold"))
     ending = "ends after the story" if once else "runs until Ctrl-C"
     out.print(f"The real service on http://{HOST}:{stage.port} with four demonstration IdPs; it {ending}.")
-    out.print("Launches go to it over HTTP, as the FAS plug-in sends them. ms: the whole request.\n")
+    out.print("Launches go to it over HTTP, as the FAS plug-in sends them; ms is the whole request.")
 
 
 def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool) -> None:
