@@ -15,7 +15,6 @@ from enum import StrEnum
 from typing import Any
 
 from cryptography import x509
-from idp_certs.metadata import IdpMetadata
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -34,6 +33,7 @@ from evidence_service.adapters.database import (
     to_microseconds,
     writing,
 )
+from idp_certs.metadata import IdpMetadata
 from idp_certs.model import CertificateState, SigningCertificate
 from idp_certs.reasons import Finding, Refused, TrustReason
 
@@ -163,7 +163,7 @@ class ConfigStore:
                 .values(sha256=digest, content=document, stored_at=now)
                 .on_conflict_do_nothing(index_elements=["sha256"])
             )
-            values = {
+            values: dict[str, Any] = {
                 "document_sha256": digest,
                 "valid_until": metadata.valid_until,
                 "sso_urls": _json(list(metadata.sso_urls)),
@@ -173,13 +173,13 @@ class ConfigStore:
                 "digest": "",
             }
             if row is None:
-                values |= {"enabled": True, "policy": dump_policy(policy or Policy())}
+                values |= {"enabled": True, "policy": _policy_text(policy or Policy())}
                 connection.execute(insert(idps).values(entity_id=metadata.entity_id, **values))
             else:
                 if created:
                     values["enabled"] = True
                 if policy is not None or created:
-                    values["policy"] = dump_policy(policy or Policy())
+                    values["policy"] = _policy_text(policy or Policy())
                 connection.execute(update(idps).where(idps.c.entity_id == metadata.entity_id).values(**values))
             _replace_certificates(connection, metadata.entity_id, outcome)
             _seal(connection, metadata.entity_id)
@@ -246,7 +246,7 @@ class ConfigStore:
     def set_policy(self, entity_id: str, policy: Policy, *, now: datetime, actor: str) -> None:
         """Replace the policy of an IdP. Raises NotFound, and Conflict for a damaged row."""
         with writing(self._engine) as connection:
-            before = _change_idp(connection, entity_id, policy=dump_policy(policy))
+            before = _change_idp(connection, entity_id, policy=_policy_text(policy))
             detail = {"policy": dump_policy(policy), "before": dump_policy(before.policy)}
             _record(connection, now=now, actor=actor, act="policy_set", subject=entity_id, detail=detail)
 
@@ -498,6 +498,16 @@ def _plan_import(
     position = {hashlib.sha256(der).hexdigest(): number for number, der in enumerate(listed)}
     present = sorted((*added, *kept, *returned), key=lambda each: position[each.sha256])
     return change, (*present, *gone, *absent)
+
+
+def _policy_text(policy: Policy) -> str:
+    text = dump_policy(policy)
+    try:
+        if parse_policy(text) == policy:
+            return text
+    except PolicyError as error:
+        raise Conflict(f"the policy cannot be stored: {error}") from error
+    raise Conflict("the policy cannot be stored: it holds values finer than a policy file can say")
 
 
 def _credential(certificate_der: bytes | None, bearer_key_sha256: str | None) -> tuple[PluginKind, str]:

@@ -370,9 +370,8 @@ def _create_private(path: Path) -> None:
     """Create an empty file that only its owner may read: it will hold personal data."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        return
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:
         raise StoreUnavailable(f"the database {path} cannot be created: {error.strerror}") from error
 
