@@ -89,7 +89,7 @@ def print_decision(decision: Decision) -> None:
     if decision.assertion is not None:
         output.line("")
         output.facts(assertion_facts(decision.assertion))
-    elif not isinstance(decision, Allow) and decision.entity_id is not None:
+    elif decision.entity_id is not None:
         output.line("")
         output.facts([("claimed IdP, unverified", decision.entity_id)])
 

@@ -86,14 +86,13 @@ def finding_line(finding: Finding) -> str:
     return f"{finding.reason}: {finding.reason.meaning.rstrip('.')}{detail}. {finding.reason.advice}"
 
 
-def is_terminal() -> bool:
-    """Whether a person can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+def write_new(path: Path, data: bytes, *, mode: int, made: list[Path]) -> None:
+    """Create a file that must not exist yet, durably, with exactly this mode from the start. Raises OSError.
 
-
-def write_new(path: Path, data: bytes, *, mode: int) -> None:
-    """Create a file that must not exist yet, durably, with exactly this mode from the start. Raises OSError."""
+    `made` gets the path as soon as the file exists, so that a caller can remove what an error left half-written.
+    """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    made.append(path)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()

@@ -401,11 +401,14 @@ def demo(
     *,
     once: Annotated[bool, typer.Option("--once", help="Tell the story once and end.")] = False,
     port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--directory", metavar="DIR", help="Keep the files here: a new or empty directory.")
+    ] = None,
 ) -> int:
-    """Run everything on this machine with a demo IdP that sends real signed launches."""
+    """Run the service with a demo IdP that sends real signed launches."""
     from evidence_service.cli.operations import demo as run
 
-    return run(once=once, port=port)
+    return run(once=once, port=port, directory=directory)
 
 
 @db_app.command("upgrade")

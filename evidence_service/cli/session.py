@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evidence_service.cli.errors import BadInput, DependencyFailed
+from evidence_service.cli.errors import BadInput, DependencyFailed, NothingFound
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from evidence_service.settings import Settings
+
+# The adapters and settings are imported where they are used: `check` works without any of them.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,23 +44,49 @@ class Session:
         try:
             return load_settings(self.config, database_url=self.database, **overrides)
         except SettingsError as problem:
-            raise BadInput(str(problem)) from problem
+            raise BadInput(f"{problem}; correct the setting") from problem
 
     @contextlib.contextmanager
     def store(self, *, create: bool = False) -> Iterator[Engine]:
-        """The open database, closed afterwards. Raises BadInput, and DependencyFailed where it cannot be used."""
+        """The open database, closed afterwards.
+
+        What the store answers with an exception becomes a CommandError: an unusable database, something that is not
+        there, a contradiction, a refused document.
+        """
+        from evidence_service.adapters.config_store import Conflict, NotFound  # noqa: PLC0415
         from evidence_service.adapters.database import StoreUnavailable, open_database  # noqa: PLC0415
 
         try:
             engine = open_database(self.settings().effective_database_url, create=create)
+            try:
+                yield engine
+            finally:
+                engine.dispose()
         except StoreUnavailable as problem:
             raise DependencyFailed(str(problem)) from problem
+        except NotFound as problem:
+            raise NothingFound(str(problem)) from problem
+        except Conflict as problem:
+            raise BadInput(str(problem)) from problem
+
+    @contextlib.contextmanager
+    def store_or_empty(self) -> Iterator[Engine]:
+        """The open database to look at; where none exists yet, an empty one that goes away, so that nothing is made."""
+        from sqlalchemy.engine import make_url  # noqa: PLC0415
+        from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
         try:
-            yield engine
-        except StoreUnavailable as problem:
-            raise DependencyFailed(str(problem)) from problem
-        finally:
-            engine.dispose()
+            path = make_url(self.settings().effective_database_url).database
+        except ArgumentError:
+            path = None
+        if path and not Path(path).exists():
+            with tempfile.TemporaryDirectory() as directory:
+                empty = replace(self, database=f"sqlite:///{Path(directory) / 'empty.db'}")
+                with empty.store(create=True) as engine:
+                    yield engine
+        else:
+            with self.store() as engine:
+                yield engine
 
 
 def actor() -> str:
@@ -66,3 +96,25 @@ def actor() -> str:
     except (KeyError, OSError):
         name = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
     return f"cli:{name}"
+
+
+def is_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(question: str) -> str:
+    """The person's answer, without outer blanks; the question goes to stderr, so that stdout stays clean."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
+
+
+def confirm_typed(what: str, name: str, *, confirmed: bool) -> None:
+    """Go on only if `name` is typed, or `confirmed` already (--yes). Raises BadInput, NothingFound on a no."""
+    if confirmed:
+        return
+    if not is_terminal():
+        raise BadInput(f"{what} needs a confirmation and nobody can be asked; add --yes")
+    if ask(f"{what}\nType {name} to go on: ") != name:
+        raise NothingFound("not confirmed; nothing was changed")

@@ -1,0 +1,171 @@
+"""`serve`, `demo`, `db upgrade` and `config validate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from evidence_service.access.policy import policy_problems
+from evidence_service.adapters.config_store import ConfigStore, StoredIdp
+from evidence_service.adapters.database import SCHEMA_REVISION, StoreUnavailable, open_database, upgrade
+from evidence_service.adapters.snapshots import KeyUnreadable, load_decryption_key
+from evidence_service.cli import output
+from evidence_service.cli.errors import DependencyFailed, ExitCode
+from evidence_service.cli.output import Cell, Output, instant
+from evidence_service.cli.session import Session
+from evidence_service.settings import Settings
+from evidence_service.web.tls import ServerTls, TlsError
+
+_SOON = timedelta(days=30)
+
+
+def serve(
+    session: Session, *, host: str | None, port: int | None, tls_certificate: Path | None, tls_key: Path | None
+) -> int:
+    """Serve the plug-ins until told to stop."""
+    settings = session.settings(listen_host=host, listen_port=port, tls_certificate=tls_certificate, tls_key=tls_key)
+    from evidence_service.serve import run  # noqa: PLC0415 - after the settings, which are refused at once
+
+    return run(settings)
+
+
+def demo(*, once: bool, port: int | None, directory: Path | None) -> int:
+    """Run the demo."""
+    from evidence_service.demo.story import run_demo  # noqa: PLC0415 - nothing else here needs it
+
+    return run_demo(once=once, port=port, directory=directory)
+
+
+def upgrade_database(session: Session) -> int:
+    """Create or migrate the database."""
+    url = session.settings().effective_database_url
+    try:
+        revision = upgrade(url)
+    except StoreUnavailable as problem:
+        raise DependencyFailed(str(problem)) from None
+    output.line(f"The database has schema {revision}, as this software needs it.")
+    return ExitCode.DONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at. `code` is what the command exits with because of it."""
+
+    subject: str
+    text: str
+    code: ExitCode = ExitCode.DONE
+    warning: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """`ok`, `warning` or `FAILED`."""
+        if self.code is not ExitCode.DONE:
+            return "FAILED"
+        return "warning" if self.warning else "ok"
+
+
+def validate(session: Session, form: Output) -> int:
+    """Look at everything the service needs at start, change nothing, and print one line per finding.
+
+    0 where it would start and could allow someone, 1 where something must be corrected, 3 without a usable database.
+    """
+    settings = session.settings()
+    findings = list(_findings(settings, datetime.now(UTC)))
+    if form is Output.JSON:
+        output.emit_json(
+            [{"verdict": each.verdict, "subject": each.subject, "finding": each.text} for each in findings]
+        )
+    else:
+        styles = {"ok": "green", "warning": "yellow", "FAILED": "bold red"}
+        rows = [(Cell(value=each.verdict, style=styles[each.verdict]), each.subject, each.text) for each in findings]
+        output.table(("", "subject", "finding"), rows, nothing="")
+    return max(each.code for each in findings)
+
+
+def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
+    where = f"[{settings.listen_host}]" if ":" in settings.listen_host else settings.listen_host
+    yield Finding(subject="settings", text=f"usable; listens on {where}:{settings.listen_port}")
+    if settings.allow_anonymous_loopback:
+        text = "is set: every program on this machine may ask for decisions; for trials only"
+        yield Finding(subject="allow_anonymous_loopback", text=text, warning=True)
+    yield from _tls_findings(settings, now)
+    try:
+        engine = open_database(settings.effective_database_url, create=False)
+    except StoreUnavailable as problem:
+        yield Finding(subject="database", text=str(problem), code=ExitCode.DEPENDENCY)
+        return
+    try:
+        yield Finding(subject="database", text=f"reachable, at schema {SCHEMA_REVISION}")
+        store = ConfigStore(engine)
+        yield from _idp_findings(store, settings, now)
+        yield from _plugin_findings(store, settings)
+        known = {idp.entity_id for idp in store.list_idps()}
+        for rule in store.list_rules():
+            missing = sorted((rule.entity_ids or frozenset()) - known)
+            if missing:
+                text = f"names IdPs that are not registered: {', '.join(missing)}"
+                yield Finding(subject=f"rule {rule.name}", text=text, warning=True)
+    except StoreUnavailable as problem:
+        yield Finding(subject="database", text=str(problem), code=ExitCode.DEPENDENCY)
+    finally:
+        engine.dispose()
+
+
+def _tls_findings(settings: Settings, now: datetime) -> Iterator[Finding]:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        yield Finding(subject="TLS", text="not set; only programs on this machine can ask")
+        return
+    try:
+        ServerTls(settings.tls_certificate, settings.tls_key)
+        end = x509.load_pem_x509_certificates(settings.tls_certificate.read_bytes())[0].not_valid_after_utc
+    except (TlsError, OSError, ValueError) as problem:
+        yield Finding(subject="TLS", text=str(problem), code=ExitCode.NEGATIVE)
+        return
+    text = f"certificate and key are usable until {instant(end)}"
+    if end <= now:
+        yield Finding(subject="TLS", text=f"the certificate expired at {instant(end)}", code=ExitCode.NEGATIVE)
+    else:
+        yield Finding(subject="TLS", text=text, warning=end - now < _SOON)
+
+
+def _idp_findings(store: ConfigStore, settings: Settings, now: datetime) -> Iterator[Finding]:
+    stored = store.list_idps()
+    if not stored:
+        text = "none is registered, so every decision is a deny; `fas-evidence idp add`"
+        yield Finding(subject="IdPs", text=text, code=ExitCode.NEGATIVE)
+    for idp in stored:
+        subject = f"IdP {idp.entity_id}"
+        problems = list(_idp_problems(idp, settings))
+        for problem in problems:
+            yield Finding(subject=subject, text=problem, code=ExitCode.NEGATIVE)
+        if not problems:
+            state = "enabled" if idp.enabled else "disabled"
+            yield Finding(subject=subject, text=f"{state}, policy and keys are usable", warning=not idp.enabled)
+        if idp.valid_until is not None and idp.valid_until <= now:
+            text = f"its metadata was valid until {instant(idp.valid_until)}; import current metadata"
+            yield Finding(subject=subject, text=text, warning=True)
+
+
+def _idp_problems(idp: StoredIdp, settings: Settings) -> Iterator[str]:
+    if idp.problem is not None:
+        yield idp.problem
+        return
+    yield from policy_problems(idp.policy)
+    for name in idp.policy.decryption_keys:
+        try:
+            load_decryption_key(name, directory=settings.effective_secrets_dir)
+        except KeyUnreadable as problem:
+            yield f"decryption_keys: {problem}"
+
+
+def _plugin_findings(store: ConfigStore, settings: Settings) -> Iterator[Finding]:
+    enrolled = [plugin for plugin in store.list_plugins() if plugin.revoked_at is None]
+    if not enrolled and not settings.allow_anonymous_loopback:
+        text = "none is enrolled, so nobody may ask; `fas-evidence plugin enroll NAME`"
+        yield Finding(subject="plug-ins", text=text, code=ExitCode.NEGATIVE)
+    elif enrolled:
+        yield Finding(subject="plug-ins", text=f"{len(enrolled)} enrolled")
