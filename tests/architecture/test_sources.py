@@ -26,7 +26,7 @@ def test_what_judges_opens_and_prints_nothing(path: Path) -> None:
 def test_what_judges_says_what_it_promises(path: Path) -> None:
     """Every module, public class and public function of the pure core has a docstring."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    holders = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
+    holders: list[ast.Module | ast.ClassDef] = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
     public = [
         node
         for holder in holders
