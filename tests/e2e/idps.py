@@ -1,0 +1,171 @@
+"""Identity providers as processes of their own: what they need, how they start, how a user signs in to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.e2e.browser import GATEWAY, Posted, sign_in
+
+HERE = Path(__file__).parent
+INSTALL = "run tests/e2e/install-idps.sh as root"
+SIMPLESAMLPHP_WWW = Path("/usr/share/simplesamlphp/www")
+PASSWORDS = {"alice": "wonder", "bob": "builder"}
+START_SECONDS = 30
+
+SIGNED_FORMS = ("assertion-signed", "response-signed", "both-signed")
+FORMS: Mapping[str, tuple[str, ...]] = {
+    "simplesamlphp": (*SIGNED_FORMS, "encrypted-cbc", "encrypted-cbc-response-signed", "sha512"),
+    "samlp": (*SIGNED_FORMS, "encrypted-cbc", "encrypted-gcm", "encrypted-gcm-response-signed"),
+}
+"""The forms of response that each can be asked for and that a policy without exceptions allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningIdp:
+    """An identity provider that answers on loopback."""
+
+    name: str
+    entity_id: str
+    metadata_url: str
+    sso_url: str
+
+    def metadata(self) -> bytes:
+        """Its own published metadata."""
+        return httpx.get(self.metadata_url, timeout=30, trust_env=False).raise_for_status().content
+
+    def sign_in(self, form: str, *, user: str = "alice", audience: str = GATEWAY) -> Posted:
+        """A fresh response of this form for the user."""
+        return sign_in(f"{self.sso_url}?form={form}", user=user, password=PASSWORDS[user], audience=audience)
+
+
+def missing(name: str) -> str | None:
+    """What keeps this identity provider from running here, or None."""
+    programs = {"simplesamlphp": "php", "samlp": "node"}
+    files = {
+        "simplesamlphp": SIMPLESAMLPHP_WWW / "index.php",
+        "samlp": HERE / "samlp" / "node_modules" / "samlp" / "package.json",
+    }
+    if shutil.which(programs[name]) is None:
+        return f"{name} needs {programs[name]}, which is not installed: {INSTALL}"
+    if not files[name].exists():
+        return f"{name} is not installed: {INSTALL}"
+    return None
+
+
+@contextlib.contextmanager
+def running(name: str, directory: Path, service_certificate: Path) -> Iterator[RunningIdp]:
+    """Start the identity provider with a fresh signing key, wait until it answers, and stop it at the end.
+
+    `directory` takes everything it writes; `service_certificate` (PEM) is what it encrypts assertions to.
+    """
+    certificates = directory / "cert"
+    certificates.mkdir(parents=True)
+    write_key_pair(certificates, "signing", f"{name} token signing")
+    shutil.copy(service_certificate, certificates / "service.crt")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    if name == "simplesamlphp":
+        for part in ("log", "data", "tmp", "sessions"):
+            (directory / part).mkdir()
+        command = ["php", "-S", f"127.0.0.1:{port}", "-t", str(SIMPLESAMLPHP_WWW)]
+        environment = {
+            "SIMPLESAMLPHP_CONFIG_DIR": str(HERE / "simplesamlphp"),
+            "IDP_DIR": str(directory),
+            "IDP_URL": url,
+        }
+        idp = RunningIdp(
+            name=name,
+            entity_id="https://idp.example/simplesamlphp",
+            metadata_url=f"{url}/saml2/idp/metadata.php",
+            sso_url=f"{url}/saml2/idp/SSOService.php",
+        )
+    else:
+        command = ["node", str(HERE / "samlp" / "idp.js"), str(port), str(certificates)]
+        environment = {}
+        idp = RunningIdp(
+            name=name,
+            entity_id="urn:example:idp:samlp",
+            metadata_url=f"{url}/metadata",
+            sso_url=f"{url}/sso",
+        )
+    with process(command, directory / "output.log", environment, answers=idp.metadata_url):
+        yield idp
+
+
+@contextlib.contextmanager
+def process(
+    command: list[str], log: Path, environment: Mapping[str, str], *, answers: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the end of the block, which begins once `answers` answers 200.
+
+    Raises AssertionError with the end of its output where it stops or stays silent.
+    """
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(answers):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{command[0]} does not answer {answers}:\n{log.read_text()[-4000:]}")
+            time.sleep(0.05)
+        yield server
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def write_key_pair(directory: Path, stem: str, common_name: str) -> tuple[Path, Path]:
+    """Write a new RSA key and its self-signed certificate as `stem`.key and `stem`.crt (PEM); return both paths."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    key_file, certificate_file = directory / f"{stem}.key", directory / f"{stem}.crt"
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    key_file.chmod(0o600)
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return key_file, certificate_file
