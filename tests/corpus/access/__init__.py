@@ -1,0 +1,1 @@
+"""Cases of access requests, one module per kind."""
