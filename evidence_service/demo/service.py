@@ -88,7 +88,7 @@ class Service:
         except OSError:
             return ""
         said = [line.strip() for line in lines if line.strip()]
-        return said[-1] if said else ""
+        return said[-1][:300] if said else ""
 
     @property
     def is_running(self) -> bool:
