@@ -86,6 +86,9 @@ def print_decision(decision: Decision) -> None:
         output.line(f"DENY {reason}", "bold red")
         output.line(reason.meaning)
         output.line(f"What to do: {reason.advice}")
+        output.line("")
+        rows = [(str(each.reason), each.expected, each.presented, each.where) for each in decision.findings]
+        output.table(("finding", "expected", "presented", "where"), rows, nothing="")
     if decision.assertion is not None:
         output.line("")
         output.facts(assertion_facts(decision.assertion))

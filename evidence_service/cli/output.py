@@ -19,6 +19,7 @@ from evidence_service.web.text import shown as harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 SHOWN_CHARACTERS = 300
 PIPE_WIDTH = 1000  # off a terminal a row is one line, so that grep and awk can work on it
@@ -40,7 +41,7 @@ def shown(value: object) -> str:
     """Any value as one line for people: instants in UTC, several values with commas, long ones cut."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value is None or value == "":
+    if value is None:
         return "-"
     return harmless(instant(value) if isinstance(value, datetime) else str(value), limit=SHOWN_CHARACTERS)
 
@@ -108,7 +109,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, nothing: 
         cells = (cell if isinstance(cell, Cell) else Cell(value=cell) for cell in row)
         drawn.add_row(*(Text(shown(cell.value), style=cell.style) for cell in cells))
     if drawn.row_count:
-        out.print(drawn)
+        _draw(out, drawn)
     else:
         line(nothing)
 
@@ -124,7 +125,17 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
     for name, value in pairs:
         cell = value if isinstance(value, Cell) else Cell(value=value)
         drawn.add_row(Text(name, style="bold"), Text(shown(cell.value), style=cell.style))
-    console().print(drawn)
+    _draw(console(), drawn)
+
+
+def _draw(out: Console, drawn: Table) -> None:
+    """Print a table; off a terminal without the blanks that fill its last column."""
+    if out.is_terminal:
+        out.print(drawn)
+        return
+    with out.capture() as captured:
+        out.print(drawn)
+    out.file.write("".join(f"{each.rstrip()}\n" for each in captured.get().splitlines()))
 
 
 def complain(kind: str, text: str) -> None:
