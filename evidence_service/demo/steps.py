@@ -222,7 +222,7 @@ def _genuine(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             cast.adfs,
             ALICE,
             morning,
-            title="Alice starts a desktop 6 hours after she signed in",
+            title="Alice starts a desktop 6 hours later",
             why="The evidence may be 8 hours old.",
         ),
         launching(
@@ -247,16 +247,16 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
             ADMIN,
             genuine.replace(b"alice", b"admin"),
             TrustReason.DIGEST_MISMATCH,
-            title="Alice writes admin into her evidence",
-            why="The content is no longer what AD FS signed.",
+            title="Alice writes admin into hers",
+            why="The content of her evidence is no longer what AD FS signed.",
         ),
         _step(
             cast.adfs,
             ADMIN,
             sign_in(impostor, ADMIN, now, new_id()),
             TrustReason.SIGNATURE_INVALID,
-            title="A stranger signs, and shows AD FS's certificate",
-            why="The signature was not made with AD FS's key.",
+            title="A stranger signs as AD FS",
+            why="AD FS's certificate is shown beside it, but its key did not make the signature.",
         ),
         _step(
             cast.adfs,
@@ -271,23 +271,23 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
             ADMIN,
             sign_in(unsigned, ADMIN, now, new_id(), encrypt_to=cast.gateway_key.public_key()),
             TrustReason.SIGNATURE_MISSING,
-            title="Nobody signs, but it is encrypted to the Gateway",
-            why="The Gateway's encryption key is public: it proves nothing.",
+            title="Nobody signs, but encrypts",
+            why="Anyone can encrypt to the Gateway: that proves nothing.",
         ),
         _step(
             cast.adfs,
             ADMIN,
             wrapped(genuine, sign_in(unsigned, ADMIN, now, new_id())),
             AccessReason.ASSERTION_COUNT,
-            title="A forged assertion stands before the signed one",
-            why="Signature wrapping: there must be exactly one assertion.",
+            title="Wrapping: a second assertion",
+            why="A forged assertion stands before the signed one; there must be exactly one.",
         ),
         _step(
             cast.okta,
             ADMIN,
             sign_in(cast.okta, longer, now, new_id()).replace(longer.encode(), cut),
             TrustReason.XML_COMMENT_OR_PI,
-            title="A comment cuts a longer name short",
+            title="A comment cuts a name short",
             why="The signature would still hold, so comments are refused.",
         ),
         _step(
@@ -295,15 +295,20 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
             ADMIN,
             b'<!DOCTYPE r [<!ENTITY e SYSTEM "file:///etc/passwd">]>' + genuine,
             TrustReason.XML_DTD,
-            title="A document type asks for a file of the server",
-            why="SAML needs no document type; none is ever read.",
+            title="A DTD asks for /etc/passwd",
+            why="SAML needs no document type declaration; none is ever read.",
         ),
     )
 
 
 def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step, ...]:
     repeated_id = new_id()
-    nobody = replace(cast.adfs, entity_id="https://idp.nobody.example", key=cast.stranger_key)
+    nobody = replace(
+        cast.adfs,
+        entity_id="https://idp.nobody.example",
+        profile=replace(ADFS, product="unknown"),
+        key=cast.stranger_key,
+    )
     return (
         _step(
             cast.adfs,
@@ -334,7 +339,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             ADMIN,
             sign_in(cast.okta, ADMIN, now, new_id()),
             AccessReason.UPN_SUFFIX_NOT_ALLOWED,
-            title="The partner's IdP says: this is admin@corp.example",
+            title="The partner's IdP signs for admin",
             why="It may speak for partner.example only.",
         ),
         _step(
@@ -350,7 +355,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             DANA,
             sign_in(cast.keycloak, DANA, now - timedelta(minutes=1), repeated_id),
             AccessReason.REPLAY_CONFLICT,
-            title="The same ID comes again with other content",
+            title="Same ID, other content",
             why="An IdP never uses an ID twice.",
         ),
         _step(
@@ -358,7 +363,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             ALICE,
             sign_in(nobody, ALICE, now, new_id()),
             AccessReason.ISSUER_UNKNOWN,
-            title="An IdP that nobody registered",
+            title="An IdP nobody registered",
             why="Its metadata was never imported.",
         ),
         _step(
@@ -366,7 +371,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             ADMIN,
             sign_in(cast.adfs, ALICE, now, new_id()),
             AccessReason.UPN_MISMATCH,
-            title="Alice's evidence is presented for admin",
+            title="Alice's, presented for admin",
             why="The evidence is hers, the session would be admin's.",
         ),
     )
@@ -378,7 +383,7 @@ def _strangers(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[St
         ALICE,
         sign_in(cast.adfs, ALICE, now, new_id()),
         None,
-        title="A caller without an enrolled key asks",
+        title="A key nobody enrolled asks",
         why="Only enrolled FAS servers are answered.",
     )
     return (replace(genuine, decision=UNAUTHORIZED, reason="", known_caller=False),)
