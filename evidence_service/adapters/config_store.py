@@ -148,7 +148,7 @@ class ConfigStore:
                 where="EntityDescriptor.validUntil",
             )
         digest = hashlib.sha256(document).hexdigest()
-        provenance = f"metadata sha256:{digest} imported by {_clean(actor)}"
+        provenance = f"metadata sha256:{digest} imported by {printable(actor)}"
         with reading(self._engine) if dry_run else writing(self._engine) as connection:
             row = connection.execute(select(idps).where(idps.c.entity_id == metadata.entity_id)).one_or_none()
             known = _certificates(connection, metadata.entity_id)
@@ -168,7 +168,7 @@ class ConfigStore:
                 "valid_until": metadata.valid_until,
                 "sso_urls": _json(list(metadata.sso_urls)),
                 "imported_at": now,
-                "imported_by": _clean(actor),
+                "imported_by": printable(actor),
                 "removed_at": None,
                 "digest": "",
             }
@@ -344,7 +344,7 @@ class ConfigStore:
                 fingerprint=fingerprint,
                 certificate_der=certificate_der,
                 enrolled_at=now,
-                enrolled_by=_clean(actor),
+                enrolled_by=printable(actor),
                 revoked_at=None,
             )
             connection.execute(
@@ -439,6 +439,11 @@ def read_plugins(connection: Connection) -> tuple[StoredPlugin, ...]:
     )
 
 
+def printable(text: str) -> str:
+    """Text that every database takes and that stays on one line: what would not print is escaped."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def _plan_import(
     metadata: IdpMetadata,
     known: Sequence[Row[Any]],
@@ -528,11 +533,6 @@ def _credential(certificate_der: bytes | None, bearer_key_sha256: str | None) ->
 def _check_name(kind: str, name: str) -> None:
     if not name or len(name) > _MAX_NAME or not name.isprintable() or name != name.strip():
         raise Conflict(f"the name of a {kind} must be 1 to {_MAX_NAME} printable characters without outer blanks")
-
-
-def _clean(value: str) -> str:
-    """Text that every database takes and that stays on one line."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in value)
 
 
 def _json(value: object) -> str:
@@ -669,7 +669,9 @@ def _record(
 ) -> None:
     """Append to the journal and raise the counter; `trust`: decisions depend on what changed."""
     connection.execute(
-        insert(journal).values(at=now, actor=_clean(actor), act=act, subject=_clean(subject), detail=_json(detail))
+        insert(journal).values(
+            at=now, actor=printable(actor), act=act, subject=printable(subject), detail=_json(detail)
+        )
     )
     values: dict[str, Any] = {"counter": config_state.c.counter + 1}
     if trust:

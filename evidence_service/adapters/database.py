@@ -231,6 +231,7 @@ decisions = Table(
     Column("outcome", Text, nullable=False),
     Column("seen", Text),
     Column("took_us", BigInteger, nullable=False),
+    Column("judged", Boolean, nullable=False),
     Column("answered", Text, nullable=False),
     Index(None, "now"),
     Index(None, "upn", "seq"),

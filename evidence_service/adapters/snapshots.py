@@ -126,6 +126,11 @@ def snapshot_document(snapshot: Snapshot) -> str:
     )
 
 
+def versioned(snapshot: Snapshot) -> Snapshot:
+    """The same snapshot with the version that its content has."""
+    return replace(snapshot, version=hashlib.sha256(snapshot_document(snapshot).encode()).hexdigest())
+
+
 def parse_snapshot_document(document: str, *, version: str) -> Snapshot:
     """The Snapshot of a stored document, without decryption keys. Raises StoreUnavailable if it was changed."""
     if hashlib.sha256(document.encode()).hexdigest() != version:
@@ -272,9 +277,8 @@ def _read_trust(connection: Connection, stale_action: StaleAction) -> tuple[Snap
         policies={idp.entity_id: idp.policy for idp in stored},
         rules={rule.name: rule for rule in read_rules(connection)},
     )
-    version = hashlib.sha256(snapshot_document(snapshot).encode()).hexdigest()
     damaged = tuple(f"{idp.entity_id} is denied: {idp.problem}" for idp in stored if idp.problem is not None)
-    return replace(snapshot, version=version), damaged
+    return versioned(snapshot), damaged
 
 
 def _deny_after(idp: StoredIdp, stale_action: StaleAction) -> datetime | None:

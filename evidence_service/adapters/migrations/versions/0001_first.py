@@ -149,6 +149,7 @@ def _decisions() -> None:
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("seen", sa.Text()),
         sa.Column("took_us", sa.BigInteger(), nullable=False),
+        sa.Column("judged", sa.Boolean(), nullable=False),
         sa.Column("answered", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["evidence_sha256"], ["evidence.sha256"], name="fk_decisions_evidence_sha256"),
         sa.ForeignKeyConstraint(["snapshot_version"], ["snapshots.version"], name="fk_decisions_snapshot_version"),
