@@ -1,0 +1,196 @@
+"""Settings, read once at start and frozen.
+
+Members come from the environment (`FAS_EVIDENCE_` + name in capitals) and from one optional TOML file, which
+`--config` or `FAS_EVIDENCE_CONFIG` names. The environment wins over the file. A name that is not a member is
+refused in both, so that a typing error cannot leave a setting at its default.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "FAS_EVIDENCE_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+
+_Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; `str()` is one clear line that names the member."""
+
+
+def _default_data_dir() -> Path:
+    return platformdirs.user_data_path("fas-evidence", appauthor=False)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set for the decision plane; durations are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, case_sensitive=False)
+
+    data_dir: Path = Field(default_factory=_default_data_dir, description="Directory of the embedded database.")
+    database_url: str = Field(
+        default="", description="SQLAlchemy URL. Default: `sqlite:///<data_dir>/fas-evidence.db`."
+    )
+    secrets_dir: Path | None = Field(
+        default=None, description="Directory of the decryption keys (PEM) in policies. Default: `<data_dir>/secrets`."
+    )
+    listen_host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    listen_port: int = Field(default=8443, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    tls_certificate: Path | None = Field(default=None, description="PEM file: server certificate, then its chain.")
+    tls_key: Path | None = Field(default=None, description="PEM file: private key of the server certificate.")
+    allow_anonymous_loopback: bool = Field(
+        default=False, description="Serve callers without credentials; only on a loopback address. For trials."
+    )
+    deadline_seconds: _Seconds = Field(default=2.0, description="A decision that takes longer is a deny `deadline`.")
+    max_body_bytes: int = Field(
+        default=1_048_576, ge=16_384, le=16_777_216, description="Largest request body; above it 413."
+    )
+    max_header_bytes: int = Field(default=16_384, ge=1_024, le=1_048_576, description="Largest request head.")
+    header_timeout: _Seconds = Field(default=10.0, description="A request head must be complete within this.")
+    body_timeout: _Seconds = Field(default=10.0, description="A request body must be complete within this.")
+    keep_alive_seconds: int = Field(
+        default=120, ge=1, le=3600, description="An idle connection is closed after this; .NET keeps it for 100 s."
+    )
+    max_connections: int = Field(default=4096, ge=8, le=65536, description="Open connections.")
+    max_in_flight: int = Field(
+        default=512, ge=1, le=65536, description="Decisions at a time; above it 503 `overloaded`."
+    )
+    metadata_stale_action: Literal["keep", "deny"] = Field(
+        default="keep", description="What to do when an IdP's metadata is older than its limit."
+    )
+    drain_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=5,
+        description="After SIGTERM: how long new requests are still served while `/readyz` says 503.",
+    )
+    clock_tolerance_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="How far the clock may be behind the latest recorded decision.",
+    )
+    store_grace_seconds: float = Field(
+        default=900.0,
+        ge=0,
+        le=86400,
+        description="How long decisions go on from the last known configuration while the database cannot be read.",
+    )
+    refresh_seconds: float = Field(
+        default=0.5, gt=0, le=1.5, description="How often a changed configuration is looked for."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+
+    @field_validator("listen_host")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value == "localhost":
+            return "127.0.0.1"
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError("must be an IP address of this machine, 0.0.0.0 or ::") from None
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key: give both or none")
+        if not self.is_loopback and self.tls_certificate is None:
+            raise ValueError(
+                f"listen_host: {self.listen_host} is not a loopback address, so tls_certificate and tls_key are needed"
+            )
+        if self.allow_anonymous_loopback and not self.is_loopback:
+            raise ValueError(f"allow_anonymous_loopback: not possible while listening on {self.listen_host}")
+        if self.drain_seconds + self.deadline_seconds > 9:
+            raise ValueError("drain_seconds, deadline_seconds: together at most 9, as draining must end within 10 s")
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the listener."""
+        return ipaddress.ip_address(self.listen_host).is_loopback
+
+    @property
+    def effective_database_url(self) -> str:
+        """`database_url`, or the embedded database in `data_dir`."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'fas-evidence.db'}"
+
+    @property
+    def effective_secrets_dir(self) -> Path:
+        """`secrets_dir`, or its place in `data_dir`."""
+        return self.secrets_dir or self.data_dir / "secrets"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - as inherited
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as inherited
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as inherited
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as inherited
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments only; `load_settings` puts file and environment together and knows where a fault came from."""
+        return (init_settings,)
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from overrides (None: not given), environment, file and defaults, in this order of precedence.
+
+    Raises SettingsError.
+    """
+    path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    from_file = _read_file(path) if path else {}
+    from_environment = _read_environment(os.environ)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**{**from_file, **from_environment, **given})
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, from_file, from_environment, path)) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"configuration file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"configuration file {path}: not TOML: {error}") from error
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for name, value in environment.items():
+        if not name.upper().startswith(PREFIX) or name.upper() == CONFIG_VARIABLE:
+            continue
+        member = name[len(PREFIX) :].lower()
+        if member not in Settings.model_fields:
+            raise SettingsError(f"environment variable {name}: there is no setting `{member}`")
+        found[member] = value
+    return found
+
+
+def _one_line(
+    error: ValidationError, from_file: Mapping[str, Any], from_environment: Mapping[str, str], path: Path | None
+) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    member = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        message = "there is no such setting"
+    if member in from_environment:
+        return f"{PREFIX}{member.upper()}: {message}"
+    return f"{member} in {path}: {message}" if member in from_file else f"{member}: {message}"

@@ -1,0 +1,358 @@
+"""`POST /v1/decisions`: from the wire to a decision that is recorded, and back.
+
+Whatever happens on the way, the answer is an allow only if `decide` said so, the record is durable and the deadline
+has not passed. A caller that we do not know, or that does not keep to the contract, gets a problem body instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from evidence_service.access.decide import mode_of
+from evidence_service.access.model import AccessRequest, Allow, Decision, Deny, Mode, Snapshot, refused
+from evidence_service.access.reasons import AccessReason
+from evidence_service.access.verify import VerifiedEvidence
+from evidence_service.adapters.database import StoreUnavailable
+from evidence_service.adapters.journal import Entry, JournalUnavailable, Recorded, new_decision_id
+from evidence_service.web.auth import Authenticator, Caller
+from evidence_service.web.problems import Reply, json_reply, problem
+from evidence_service.web.remembered import Remembered
+from evidence_service.web.wire import Answer, Asked, Malformed, deny_answer, read_question, write_answer
+
+_log = structlog.get_logger()
+
+STAGES = ("authenticate", "receive", "parse", "snapshot", "decide", "record", "answer")
+"""Where a request can be when something fails; tests fail each of them."""
+
+LAST_WORDS = 0.08
+"""Seconds beyond the deadline in which a failing request may still try to be recorded."""
+
+_OWN = frozenset(
+    {
+        AccessReason.CLOCK_UNTRUSTED,
+        AccessReason.DEADLINE,
+        AccessReason.INTERNAL_ERROR,
+        AccessReason.JOURNAL_UNAVAILABLE,
+        AccessReason.STORE_UNAVAILABLE,
+    }
+)
+"""Denials for our own faults. Observe mode is about evidence, so it never turns these into an allow."""
+
+
+class Snapshots(Protocol):
+    """Where the configuration in force comes from."""
+
+    def current(self) -> Snapshot:
+        """The snapshot in force, without I/O. Raises StoreUnavailable where there is none."""
+
+    @property
+    def age(self) -> timedelta:
+        """Since when it could not be compared with the store."""
+
+
+class Journal(Protocol):
+    """Where decisions become durable."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it takes records now."""
+
+    @property
+    def high_water(self) -> datetime | None:
+        """The latest instant at which anything was decided (UTC)."""
+
+    async def record(self, entry: Entry) -> Recorded:
+        """Make the decision durable and answer the one that holds; cancelled means given up.
+
+        Raises JournalUnavailable.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one request and of all together; durations in seconds."""
+
+    deadline: float = 2.0
+    max_body_bytes: int = 1_048_576
+    max_in_flight: int = 512
+    clock_tolerance: timedelta = timedelta(seconds=5)
+    store_grace: timedelta = timedelta(minutes=15)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Launch:
+    """How far one request has come. `began` and `until` are times of the event loop."""
+
+    began: float
+    until: float
+    plugin: str | None = None
+    request: AccessRequest | None = None
+    snapshot: Snapshot | None = None
+    now: datetime | None = None
+    decision_id: str = ""
+    handed_over: bool = False
+
+    @property
+    def request_id(self) -> str:
+        return "" if self.request is None else self.request.request_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judgement:
+    """What was decided, and whether by `decide` (then it can be decided again from its record)."""
+
+    decision: Decision
+    mode: Mode = Mode.ENFORCE
+    judged: bool = False
+    verified: VerifiedEvidence | None = None
+
+
+_NOTHING_ASKED = AccessRequest(request_id="", upn="", evidence=())
+_LAST_RESORT = json_reply(write_answer(deny_answer("", "", AccessReason.INTERNAL_ERROR.value)))
+
+
+class Decisions:
+    """The endpoint, as an ASGI application."""
+
+    def __init__(
+        self,
+        *,
+        snapshots: Snapshots,
+        journal: Journal,
+        authenticator: Authenticator,
+        clock: Callable[[], datetime],
+        limits: Limits,
+        at_stage: Callable[[str], None] | None = None,
+    ) -> None:
+        """`clock` answers UTC. `at_stage` is called on entering each of STAGES; tests make it raise."""
+        self._snapshots = snapshots
+        self._journal = journal
+        self._authenticator = authenticator
+        self._clock = clock
+        self._limits = limits
+        self._enter = at_stage or _nothing
+        self._remembered = Remembered()
+        self._in_flight = 0
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds it keeps."""
+        return self._limits
+
+    @property
+    def shedding(self) -> bool:
+        """Whether another request would be turned away."""
+        return self._in_flight >= self._limits.max_in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """Questions that are being decided."""
+        return self._in_flight
+
+    def clock_trusted(self) -> bool:
+        """Whether this machine's clock is not behind what it has recorded."""
+        return self._is_trusted(self._clock())
+
+    def _is_trusted(self, now: datetime) -> bool:
+        high_water = self._journal.high_water
+        return high_water is None or now >= high_water - self._limits.clock_tolerance
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        began = asyncio.get_running_loop().time()
+        launch = _Launch(began=began, until=began + self._limits.deadline)
+        try:
+            reply = await self._serve(scope, receive, launch)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - MemoryError and cancellation included: the answer is a deny
+            reply = await self._broken(launch, error)
+        if reply is not None:
+            await reply.send(send)
+
+    async def _serve(self, scope: Scope, receive: Receive, launch: _Launch) -> Reply | None:
+        if scope["method"] != "POST":
+            return problem(405, "method_not_allowed", headers=((b"allow", b"POST"),))
+        self._enter("authenticate")
+        caller = self._authenticator.identify(scope)
+        if not isinstance(caller, Caller):
+            client = scope.get("client")
+            _log.warning("caller_refused", why=caller.name.lower(), peer=client[0] if client else None)
+            return problem(caller.value, "unauthorized" if caller.value == 401 else "forbidden")
+        launch.plugin = caller.name
+        if self.shedding:
+            return self._overloaded(launch)
+        self._enter("receive")
+        body = await _receive_body(scope, receive, self._limits.max_body_bytes)
+        if not isinstance(body, bytes):
+            return body
+        if self.shedding:
+            return self._overloaded(launch)
+        self._in_flight += 1
+        try:
+            return await self._answer(body, launch)
+        finally:
+            self._in_flight -= 1
+
+    async def _answer(self, body: bytes, launch: _Launch) -> Reply:
+        launch.began = asyncio.get_running_loop().time()
+        launch.until = launch.began + self._limits.deadline
+        self._enter("parse")
+        try:
+            asked = read_question(body)
+        except Malformed as error:
+            _log.warning("question_malformed", plugin=launch.plugin, problem=str(error))
+            return problem(400, "malformed", str(error))
+        launch.request = asked.request
+        self._enter("snapshot")
+        try:
+            snapshot = launch.snapshot = self._snapshots.current()
+        except StoreUnavailable as error:
+            _log.error("store_unavailable", problem=str(error))
+            return self._reply(launch, _Judgement(decision=refused(AccessReason.STORE_UNAVAILABLE)))
+        now = launch.now = self._clock()
+        launch.decision_id = new_decision_id(now)
+        self._enter("decide")
+        judgement = self._judge(asked, snapshot, now)
+        until = launch.until
+        if asyncio.get_running_loop().time() >= until:
+            judgement = _Judgement(decision=refused(AccessReason.DEADLINE))
+            until += LAST_WORDS
+        self._enter("record")
+        judgement = await self._record(launch, judgement, until)
+        self._enter("answer")
+        return self._reply(launch, judgement)
+
+    def _judge(self, asked: Asked, snapshot: Snapshot, now: datetime) -> _Judgement:
+        if self._snapshots.age > self._limits.store_grace:
+            return _Judgement(decision=refused(AccessReason.STORE_UNAVAILABLE))
+        if not self._is_trusted(now):
+            return _Judgement(decision=refused(AccessReason.CLOCK_UNTRUSTED))
+        mode = mode_of(asked.request, snapshot)
+        if asked.refusal is not None:
+            return _Judgement(decision=asked.refusal, mode=mode)
+        decision, verified = self._remembered.decide(asked.request, snapshot, now)
+        return _Judgement(decision=decision, mode=mode, judged=True, verified=verified)
+
+    async def _record(self, launch: _Launch, judgement: _Judgement, until: float) -> _Judgement:
+        """What holds once it is durable, or a deny because that did not come about in time.
+
+        The journal records what is given up here as a deny `deadline`, or marks it as late (promise 2).
+        """
+        entry = Entry(
+            decision_id=launch.decision_id,
+            request=launch.request or _NOTHING_ASKED,
+            snapshot=launch.snapshot or self._snapshots.current(),
+            now=launch.now or self._clock(),
+            decision=judgement.decision,
+            plugin=launch.plugin,
+            mode=judgement.mode,
+            took=timedelta(seconds=asyncio.get_running_loop().time() - launch.began),
+            judged=judgement.judged,
+            verified=judgement.verified,
+        )
+        try:
+            async with asyncio.timeout_at(until):
+                launch.handed_over = True
+                recorded = await self._journal.record(entry)
+        except TimeoutError:
+            return _Judgement(decision=refused(AccessReason.DEADLINE))
+        except JournalUnavailable as error:
+            _log.error("journal_unavailable", decision_id=launch.decision_id, problem=str(error))
+            return _Judgement(decision=refused(AccessReason.JOURNAL_UNAVAILABLE))
+        return _Judgement(decision=recorded.decision, mode=judgement.mode)
+
+    async def _broken(self, launch: _Launch, error: BaseException) -> Reply:
+        """A deny `internal_error`, recorded unless a record was asked for already."""
+        try:
+            deny = _Judgement(decision=refused(AccessReason.INTERNAL_ERROR))
+            launch.decision_id = launch.decision_id or new_decision_id(self._clock())
+            with contextlib.suppress(Exception):
+                _log.error("internal_error", decision_id=launch.decision_id, plugin=launch.plugin, exc_info=error)
+            if not launch.handed_over:
+                until = max(launch.until, asyncio.get_running_loop().time() + LAST_WORDS)
+                await self._record(launch, deny, until)
+            return self._reply(launch, _Judgement(decision=refused(AccessReason.INTERNAL_ERROR)))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 - what fails twice is still a deny
+            return _LAST_RESORT
+
+    def _reply(self, launch: _Launch, judgement: _Judgement) -> Reply:
+        decision = judgement.decision
+        mode = Mode.ENFORCE if isinstance(decision, Deny) and decision.reason in _OWN else judgement.mode
+        answer = Answer(
+            request_id=launch.request_id,
+            decision_id=launch.decision_id,
+            decision="allow" if isinstance(decision, Allow) or mode is Mode.OBSERVE else "deny",
+            reason=str(decision.reason),
+            rule=decision.rule if isinstance(decision, Allow) else None,
+            security_context=decision.security_context if isinstance(decision, Allow) else None,
+            mode=mode.value,
+        )
+        body = write_answer(answer)
+        with contextlib.suppress(Exception):  # a log that cannot be written must not change a decision
+            self._say(launch, answer, decision)
+        return json_reply(body)
+
+    def _say(self, launch: _Launch, answer: Answer, decision: Decision) -> None:
+        """The one line per decision: nothing in it names the user or comes from unverified evidence."""
+        took = asyncio.get_running_loop().time() - launch.began
+        _log.info(
+            "decision",
+            decision_id=answer.decision_id,
+            request_id=answer.request_id,
+            decision=answer.decision,
+            reason=answer.reason,
+            mode=answer.mode,
+            idp=decision.entity_id,
+            plugin=launch.plugin,
+            ms=round(took * 1000, 3),
+            snapshot=None if launch.snapshot is None else launch.snapshot.version[:16],
+        )
+
+    def _overloaded(self, launch: _Launch) -> Reply:
+        _log.warning("overloaded", plugin=launch.plugin, in_flight=self._in_flight)
+        return problem(503, AccessReason.OVERLOADED.value, headers=((b"retry-after", b"1"),))
+
+
+def _nothing(_: str) -> None:
+    """The hook in production."""
+
+
+async def _receive_body(scope: Scope, receive: Receive, limit: int) -> bytes | Reply | None:
+    """The whole body; or the problem to answer; or None where the caller has gone."""
+    for name, value in scope["headers"]:
+        if name == b"content-type" and value.split(b";")[0].strip().lower() != b"application/json":
+            return problem(415, "unsupported_media_type", "Content-Type must be application/json")
+        if name == b"content-encoding" and value.strip().lower() != b"identity":
+            return problem(415, "unsupported_media_type", "Content-Encoding is not supported")
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
+            return _too_large(limit)
+    if not any(name == b"content-type" for name, _ in scope["headers"]):
+        return problem(415, "unsupported_media_type", "Content-Type must be application/json")
+    chunks = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            return _too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(limit: int) -> Reply:
+    return problem(413, "content_too_large", f"the body may have {limit} bytes at most")
