@@ -19,6 +19,7 @@ from evidence_service.cli.output import instant
 from idp_certs.instants import parse_instant
 from idp_certs.metadata import IdpMetadata
 from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate, TrustSnapshot
+from idp_certs.reasons import Finding
 
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -106,27 +107,27 @@ def judge(question: Question, providers: Mapping[str, IdentityProvider], policy:
 
 def decision_json(decision: Decision) -> dict[str, Any]:
     """`decision`, `reason`, `findings`, `idp` and `assertion`, as documented for `check -o json`."""
-    allowed = isinstance(decision, Allow)
-    findings = () if isinstance(decision, Allow) else decision.findings
-    entity_id = decision.assertion.issuer if isinstance(decision, Allow) else decision.entity_id
     return {
-        "decision": "allow" if allowed else "deny",
+        "decision": "allow" if isinstance(decision, Allow) else "deny",
         "reason": str(decision.reason),
-        "findings": [
-            {
-                "reason": str(finding.reason),
-                "expected": finding.expected,
-                "presented": finding.presented,
-                "where": finding.where,
-            }
-            for finding in findings
-        ],
-        "idp": entity_id,
-        "assertion": None if decision.assertion is None else _assertion_json(decision.assertion),
+        "findings": [] if isinstance(decision, Allow) else [finding_json(each) for each in decision.findings],
+        "idp": decision.entity_id,
+        "assertion": None if decision.assertion is None else assertion_json(decision.assertion),
     }
 
 
-def _assertion_json(assertion: AssertionSummary) -> dict[str, Any]:
+def finding_json(finding: Finding) -> dict[str, str]:
+    """A finding with its four members."""
+    return {
+        "reason": str(finding.reason),
+        "expected": finding.expected,
+        "presented": finding.presented,
+        "where": finding.where,
+    }
+
+
+def assertion_json(assertion: AssertionSummary) -> dict[str, Any]:
+    """What was read from verified evidence, instants as text."""
     return {
         name: instant(value) if isinstance(value, datetime) else value
         for name, value in dataclasses.asdict(assertion).items()

@@ -19,17 +19,22 @@ def _json(reason: Reason) -> dict[str, str]:
     return {"reason": str(reason), "meaning": reason.meaning, "advice": reason.advice}
 
 
-def explain_reason(code: str, form: Output) -> int:
-    """Print one code. Raises NothingFound, with codes that look alike."""
+def known_reason(code: str) -> Reason:
+    """The reason of a code that a person typed. Raises NothingFound, with codes that look alike."""
     try:
-        reason = reason_of(code)
+        return reason_of(code)
     except KeyError:
-        if code == OK:
-            output.line("ok: the reason of every allow.")
-            return ExitCode.DONE
         near = difflib.get_close_matches(code, [str(each) for each in _all()], n=3)
         advice = f"did you mean {' or '.join(near)}?" if near else "`fas-evidence reason` lists all"
         raise NothingFound(f"there is no reason code {code!r}; {advice}") from None
+
+
+def explain_reason(code: str, form: Output) -> int:
+    """Print one code. Raises NothingFound."""
+    if code == OK:
+        output.line("ok: the reason of every allow.")
+        return ExitCode.DONE
+    reason = known_reason(code)
     if form is Output.JSON:
         output.emit_json(_json(reason))
     else:
