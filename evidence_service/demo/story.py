@@ -121,6 +121,8 @@ def _perform(out: Console, stage: Stage, *, once: bool, kept: bool, tell: Story,
         if once:
             return code
         with suppress(KeyboardInterrupt):
+            ending = "ends it" if kept else "ends it and removes its files"
+            out.print(f"\nRunning; a launch every {pause:g} s. Ctrl-C {ending}.")
             _keep_running(out, stage, service, cast, pause)
         out.print("\nStopping.")
     return code
@@ -239,7 +241,6 @@ def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool
 
 def _keep_running(out: Console, stage: Stage, service: Service, cast: Cast, pause: float) -> None:
     """Send something now and then until Ctrl-C."""
-    out.print(f"\nRunning; a launch every {pause:g} s. Ctrl-C ends it and removes what it made.")
     for number in count():
         give_up = time.monotonic() + pause
         while time.monotonic() < give_up:
