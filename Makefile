@@ -40,6 +40,7 @@ fmt: $(DEVELOPMENT) ## format, and mend what can be mended without thought
 
 docs: $(DEVELOPMENT) ## write the generated pages of docs/ again
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m tests.corpus --docs
 
 corpus: $(DEVELOPMENT) ## compile the test corpus again
 	@$(BIN)/python -m tests.corpus
