@@ -15,7 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class CertificateState(StrEnum):
-    """Where a signing certificate stands in its life."""
+    """Where a signing certificate stands in its life.
+
+    *announced*: accepted ahead of its first use, and good from then on; *trusted*: in use; *retiring*: withdrawn by the
+    IdP, good for what was issued before; *retired* and *revoked*: good for nothing. A certificate that waits for a
+    person's approval has none of these states: it is not in the snapshot.
+    """
 
     ANNOUNCED = "announced"
     TRUSTED = "trusted"

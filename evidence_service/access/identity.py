@@ -9,6 +9,7 @@ from evidence_service.access.model import Check
 from evidence_service.access.reasons import AccessReason
 from evidence_service.access.upn import fold_upn, has_suffix, map_upn, upn_problem
 
+_NAME_ID = "Assertion.Subject.NameID"
 _NAME_ID_FORMATS_WITHOUT_UPN = frozenset(
     {
         "",
@@ -42,16 +43,16 @@ def expected_upn(facts: Facts) -> Iterator[Check]:
 
 def claimed_upn(facts: Facts) -> Iterator[Check]:
     """One UPN in the first configured source that is present; then the presented one, and a suffix of this IdP."""
+    where, values = _source(facts)
     name_ids = len(facts.assertion.name_ids)
-    if name_ids > 1:
+    if name_ids > 1 and where != _NAME_ID:  # readers of the first and of the last would differ, whoever reads it
         yield Check(
             reason=AccessReason.UPN_AMBIGUOUS,
             passed=False,
             expected="one NameID",
             presented=str(name_ids),
-            where="Assertion.Subject.NameID",
+            where=_NAME_ID,
         )
-    where, values = _source(facts)
     yield Check(
         reason=AccessReason.UPN_MISSING,
         passed=bool(values),
@@ -77,7 +78,7 @@ def _source(facts: Facts) -> tuple[str, tuple[str | None, ...]]:
     for source in facts.policy.upn_from:
         if source == "nameid":
             if facts.assertion.name_ids:
-                return "Assertion.Subject.NameID", tuple(
+                return _NAME_ID, tuple(
                     None if each.format in _NAME_ID_FORMATS_WITHOUT_UPN else each.value
                     for each in facts.assertion.name_ids
                 )

@@ -1,7 +1,8 @@
 """Every rule about what a verified assertion claims. All of them are asked, so that an operator sees all findings.
 
 A rule yields one `Check` for each question that it could ask; a question whose subject is missing is not asked, because
-the rule that owns the subject has said so. `RULES` holds them in the order of `docs/reasons.md`.
+the rule that owns the subject has said so. Times are compared by their difference: adding a skew to the year 9999 would
+overflow. `RULES` holds them in the order of `docs/reasons.md`.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def issued_in_future(facts: Facts) -> Iterator[Check]:
         if time.instant is not None:
             yield Check(
                 reason=AccessReason.ISSUED_IN_FUTURE,
-                passed=time.instant <= facts.now + facts.policy.clock_skew,
+                passed=time.instant - facts.now <= facts.policy.clock_skew,
                 expected=(facts.now, facts.policy.clock_skew),
                 presented=time.instant,
                 where=time.where,
@@ -156,7 +157,7 @@ def conditions_window(facts: Facts) -> Iterator[Check]:
     start, skew = facts.times.not_before, facts.policy.clock_skew
     begin = None if start is None else start.instant
     ended = end.instant <= issue
-    ahead = begin is not None and facts.now < begin - skew
+    ahead = begin is not None and begin - facts.now > skew
     if begin is not None:
         yield Check(
             reason=AccessReason.NOT_YET_VALID,
@@ -165,7 +166,7 @@ def conditions_window(facts: Facts) -> Iterator[Check]:
             presented=begin,
             where="Assertion.Conditions.NotBefore",
         )
-    late = begin is not None and not ahead and (begin > issue + skew or begin >= end.instant)
+    late = begin is not None and not ahead and (begin - issue > skew or begin >= end.instant)
     yield Check(
         reason=AccessReason.CONDITIONS_WINDOW,
         passed=not ended and not late,
@@ -176,7 +177,7 @@ def conditions_window(facts: Facts) -> Iterator[Check]:
     if facts.policy.enforce_not_on_or_after:
         yield Check(
             reason=AccessReason.EXPIRED,
-            passed=facts.now < end.instant + skew,
+            passed=facts.now - end.instant < skew,
             expected=(facts.now, skew),
             presented=end.instant,
             where="Assertion.Conditions.NotOnOrAfter",
@@ -322,7 +323,7 @@ def session(facts: Facts) -> Iterator[Check]:
         if time.instant is not None:
             yield Check(
                 reason=AccessReason.SESSION_EXPIRED,
-                passed=facts.now < time.instant + facts.policy.clock_skew,
+                passed=facts.now - time.instant < facts.policy.clock_skew,
                 expected=(facts.now, facts.policy.clock_skew),
                 presented=time.instant,
                 where=time.where,
