@@ -56,6 +56,12 @@ class Facts:
         """The age limit: the FAS rule's where it has one, else the policy's."""
         return self.policy.max_age if self.rule is None or self.rule.max_age is None else self.rule.max_age
 
+    @property
+    def issued(self) -> datetime | None:
+        """When the assertion was issued, if that can be; windows are not judged by an issue time that lies ahead."""
+        issue = self.times.issue.instant
+        return None if issue is None or issue - self.now > self.policy.clock_skew else issue
+
 
 def time_of(where: str, text: str | None) -> Time:
     """Parse one time; whatever cannot be parsed has no instant."""

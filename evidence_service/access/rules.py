@@ -151,7 +151,7 @@ def conditions_window(facts: Facts) -> Iterator[Check]:
 
     Assertions live for minutes and evidence for hours, so NotOnOrAfter is no limit for launches.
     """
-    issue, end = facts.times.issue.instant, facts.times.not_on_or_after
+    issue, end = facts.issued, facts.times.not_on_or_after
     if issue is None or end is None or end.instant is None:
         return
     start, skew = facts.times.not_before, facts.policy.clock_skew
@@ -271,7 +271,7 @@ def _bearer(facts: Facts, confirmation: SubjectConfirmation) -> Iterator[Check]:
 
 
 def _confirmation_end(facts: Facts, text: str, where: str) -> Iterator[Check]:
-    end, issue = time_of(where, text).instant, facts.times.issue.instant
+    end, issue = time_of(where, text).instant, facts.issued
     yield Check(
         reason=AccessReason.TIME_FORMAT, passed=end is not None, expected="a UTC xs:dateTime", presented=text, where=where
     )
