@@ -60,7 +60,7 @@ def judge_reuse(allow: Allow, policy: Policy, upn: str, seen: Sighting | None, n
         for check in check_reuse(allow, policy, upn, seen, now)
         if not check.passed
     )
-    return Deny(findings=findings, assertion=allow.assertion) if findings else allow
+    return Deny(findings=findings, assertion=allow.assertion, entity_id=allow.entity_id) if findings else allow
 
 
 def sighting_of(allow: Allow, upn: str, now: datetime) -> Sighting:
