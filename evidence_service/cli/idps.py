@@ -134,7 +134,8 @@ def _check_stored_policy(store: ConfigStore, entity_id: str) -> None:
     except NotFound:
         problems = policy_problems(Policy())
     if problems:
-        output.line(POLICY_TEMPLATE)
+        for text in POLICY_TEMPLATE.splitlines():
+            output.line(text)
         raise BadInput(
             f"{entity_id} has no usable policy yet ({'; '.join(problems)}); "
             "save the policy printed on stdout, fill it in and add --policy FILE"

@@ -53,7 +53,10 @@ def _run(words: list[str]) -> int:
             traceback.print_exc()
         output.complain("internal error", f"{type(bug).__name__}: {bug}; run again with --debug for details")
         return ExitCode.DEPENDENCY
-    return int(result or ExitCode.DONE)
+    code = int(result or ExitCode.DONE)
+    if code == ExitCode.INTERRUPTED:  # typer's answer to Ctrl-C
+        output.error("interrupted")
+    return code
 
 
 def _usage(usage: TyperException, words: list[str]) -> int:
