@@ -66,7 +66,7 @@ def claimed_upn(facts: Facts) -> Iterator[Check]:
         reason=AccessReason.UPN_AMBIGUOUS,
         passed=len(values) == 1,
         expected="one value",
-        presented=f"{len(values)} values",
+        presented="one" if len(values) == 1 else str(len(values)),
         where=where,
     )
     if len(values) == 1:
