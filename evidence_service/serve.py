@@ -219,7 +219,7 @@ class _Server(uvicorn.Server):
             backlog=self.config.backlog,
             **limits,
         )
-        self.servers = [server]  # type: ignore[list-item]
+        self.servers = [server]
         self.started = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as inherited
@@ -231,6 +231,9 @@ class _Server(uvicorn.Server):
         if self._health.draining and self._close_at is None:
             now = asyncio.get_running_loop().time()
             self._close_at = now + self._settings.drain_seconds
+            # Callers that keep their connection would otherwise ask into the closing one.
+            self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
+            counter = 0  # makes uvicorn take over the headers now
             _log.info("draining", seconds=self._settings.drain_seconds)
         if self._close_at is not None and asyncio.get_running_loop().time() >= self._close_at:
             return True

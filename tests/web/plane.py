@@ -7,6 +7,7 @@ import base64
 import contextlib
 import functools
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -125,6 +126,25 @@ class Plane:
         return [line for line in self.lines if line["event"] == event]
 
 
+@functools.cache
+def _prepared(*, with_idp: bool) -> bytes:
+    """A database file, made once: migrations take longer than most tests."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "prepared.db"
+        engine = open_database(f"sqlite:///{path}")
+        if with_idp:
+            add_idp(engine)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        engine.dispose()
+        return path.read_bytes()
+
+
+def prepare(directory: Path, *, with_idp: bool = True) -> None:
+    """Put a database with our schema, and the IdP if wanted, where the settings look for it."""
+    (directory / "fas-evidence.db").write_bytes(_prepared(with_idp=with_idp))
+
+
 @contextlib.asynccontextmanager
 async def plane(
     directory: Path,
@@ -136,10 +156,9 @@ async def plane(
 ) -> AsyncIterator[Plane]:
     """The plane over a fresh database in `directory`; callers are anonymous unless the settings say otherwise."""
     chosen: Settings = load_settings(**{"data_dir": directory, "allow_anonymous_loopback": True, **settings})
+    prepare(directory, with_idp=with_idp)
     engine = open_database(chosen.effective_database_url)
     store = ConfigStore(engine)
-    if with_idp:
-        add_idp(engine)
     if rules is not None:
         rules(store)
     holder = SnapshotHolder(engine, secrets_dir=None)

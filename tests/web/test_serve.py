@@ -1,0 +1,440 @@
+"""The whole process: start, callers, changes while it runs, drain, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import hashlib
+import http.client
+import itertools
+import json
+import os
+import queue
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evidence_service.adapters.config_store import ConfigStore
+from evidence_service.adapters.database import open_database
+from evidence_service.settings import PREFIX
+from tests.web.listening import Identity, answer_of, client_context, connected, identity, is_closed
+from tests.web.plane import IDP, KEY, add_idp, evidence, prepare, question
+
+_START = """
+import sys
+from pathlib import Path
+from evidence_service.serve import run
+from evidence_service.settings import load_settings
+sys.exit(run(load_settings(Path(sys.argv[1]))))
+"""
+
+PATIENCE = 30.0
+
+_numbers = itertools.count()
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A service process and what it says."""
+
+    process: subprocess.Popen[bytes]
+    lines: queue.SimpleQueue[bytes | None]
+    said: list[bytes] = field(default_factory=list)
+    port: int = 0
+
+    def line(self, event: str) -> dict[str, Any]:
+        """The next log line of this event."""
+        until = time.monotonic() + PATIENCE
+        while (left := until - time.monotonic()) > 0:
+            raw = self.lines.get(timeout=left)
+            if raw is None:
+                break
+            self.said.append(raw)
+            with contextlib.suppress(ValueError):
+                line: dict[str, Any] = json.loads(raw)
+                if line.get("event") == event:
+                    return line
+        raise AssertionError(f"no {event} in {self.said}")
+
+    def rest(self) -> list[bytes]:
+        """Everything until it ended."""
+        while (raw := self.lines.get(timeout=PATIENCE)) is not None:
+            self.said.append(raw)
+        return self.said
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+
+
+def _config(directory: Path, **settings: Any) -> Path:
+    path = directory / "settings.toml"
+    members = {"data_dir": str(directory), "listen_port": 0, "drain_seconds": 0.3, **settings}
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in members.items()), encoding="utf-8")
+    return path
+
+
+def _start(directory: Path, *prefix: str, **settings: Any) -> Running:
+    command = [*prefix, sys.executable, "-c", _START, str(_config(directory, **settings))]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=_environment())
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert process.stderr is not None
+        for raw in process.stderr:
+            lines.put(raw)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return Running(process=process, lines=lines)
+
+
+@contextlib.contextmanager
+def serving(directory: Path, *prefix: str, **settings: Any) -> Iterator[Running]:
+    """A service that listens."""
+    running = _start(directory, *prefix, **settings)
+    try:
+        running.port = int(running.line("listening")["url"].rpartition(":")[2])
+        yield running
+    finally:
+        running.process.kill()
+        running.process.wait()
+        assert running.process.stderr is not None
+        running.process.stderr.close()
+
+
+def ask(
+    port: int,
+    members: dict[str, Any] | None = None,
+    *,
+    path: str = "/v1/decisions",
+    headers: dict[str, str] | None = None,
+    context: ssl.SSLContext | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """One request on its own connection."""
+    if context is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    else:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=context)
+    try:
+        if members is None:
+            connection.request("GET", path, headers=headers or {})
+        else:
+            sent = {"Content-Type": "application/json", **(headers or {})}
+            connection.request("POST", path, json.dumps(members), sent)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def now() -> datetime:
+    """The time, as the process sees it."""
+    return datetime.now(UTC)
+
+
+def launch(**members: Any) -> dict[str, Any]:
+    """A question that is allowed."""
+    return question(evidence(at=now(), assertion_id=f"_{next(_numbers)}"), **members)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory whose database knows the IdP."""
+    prepare(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def store(data: Path) -> Iterator[ConfigStore]:
+    """The configuration, as another process changes it."""
+    engine = open_database(f"sqlite:///{data}/fas-evidence.db")
+    yield ConfigStore(engine)
+    engine.dispose()
+
+
+def until_answered(port: int, status: int, **how: Any) -> float:
+    """How long it takes until a launch is answered with this status."""
+    began = time.monotonic()
+    while time.monotonic() < began + PATIENCE:
+        with contextlib.suppress(OSError, ssl.SSLError, http.client.HTTPException):
+            if ask(port, launch(), **how)[0] == status:
+                return time.monotonic() - began
+        time.sleep(0.05)
+    raise AssertionError(f"never {status}")
+
+
+def test_start_serve_stop(data: Path) -> None:
+    """A fresh process says what it serves, warns of anonymous callers, answers, and ends with 0."""
+    with serving(data, allow_anonymous_loopback=True) as it:
+        assert b'"idps":1' in it.said[-1]
+        it.line("anonymous_callers_allowed")
+        status, answer = ask(it.port, launch())
+        assert (status, answer["decision"], answer["reason"]) == (200, "allow", "ok")
+        for probe, word in (("/livez", "live"), ("/readyz", "ready"), ("/startupz", "started")):
+            assert ask(it.port, path=probe) == (200, {"status": word})
+        it.process.send_signal(signal.SIGTERM)
+        assert it.process.wait(PATIENCE) == 0
+        assert any(b'"event":"stopped"' in line for line in it.rest())
+        assert not any(b"alice" in line for line in it.said)
+
+
+def test_callers_come_and_go_while_it_runs(data: Path, store: ConfigStore) -> None:
+    """A key works within 2 s of its enrolment and stops within 2 s of its revocation (promises 35, 85)."""
+    with serving(data) as it:
+        it.line("no_callers")
+        headers = {"Authorization": f"Bearer {KEY}"}
+        assert ask(it.port, launch(), headers=headers) == (
+            401,
+            {"title": "Unauthorized", "status": 401, "code": "unauthorized"},
+        )
+        digest = hashlib.sha256(KEY.encode()).hexdigest()
+        store.enroll_plugin(name="fas1", bearer_key_sha256=digest, now=now(), actor="test")
+        assert until_answered(it.port, 200, headers=headers) < 5  # promised are 2 s; the rest is for a shared machine
+        assert ask(it.port, path="/readyz", headers=headers) == (200, {"status": "ready"})
+        store.revoke_plugin("fas1", now=now(), actor="test")
+        assert until_answered(it.port, 403, headers=headers) < 5
+        store.set_idp_enabled(IDP, False, now=now(), actor="test")
+
+
+def _tls(directory: Path) -> tuple[Identity, dict[str, Any]]:
+    server = identity(directory / "tls", "server")
+    return server, {"tls_certificate": str(server.certificate), "tls_key": str(server.key)}
+
+
+def test_promise_85_mutual_tls(data: Path, store: ConfigStore) -> None:
+    """No certificate 401, unknown no connection, revoked 403, enrolled served; a swap fails no launch (promise 85)."""
+    server, tls = _tls(data)
+    known, late, gone, stranger = (identity(data / "tls", name) for name in ("fas1", "fas2", "fas3", "eve"))
+    for name, each in (("fas1", known), ("fas3", gone)):
+        store.enroll_plugin(name=name, certificate_der=each.der, now=now(), actor="test")
+    store.revoke_plugin("fas3", now=now(), actor="test")
+    with serving(data, listen_host="0.0.0.0", **tls) as it:
+
+        def status_of(client: Identity | None, **headers: str) -> int:
+            return ask(it.port, launch(), context=client_context(server, client), headers=headers)[0]
+
+        assert status_of(None) == 401
+        assert status_of(None, Authorization=f"Bearer {KEY}") == 401
+        assert status_of(known) == 200
+        assert status_of(gone) == 403
+        with pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)):
+            status_of(stranger)
+        assert ask(it.port, path="/readyz", context=client_context(server)) == (200, {"status": "ready"})
+        store.enroll_plugin(name="fas2", certificate_der=late.der, now=now(), actor="test")
+        assert until_answered(it.port, 200, context=client_context(server, late)) < 5
+        store.revoke_plugin("fas1", now=now(), actor="test")
+        assert until_answered(it.port, 403, context=client_context(server, known)) < 5
+
+        renewed = identity(data / "renewed", "server")
+        server.key.write_bytes(renewed.key.read_bytes())
+        server.certificate.write_bytes(renewed.certificate.read_bytes())
+        it.line("server_certificate_reloaded")
+        assert ask(it.port, launch(), context=client_context(renewed, late))[0] == 200
+
+
+def test_promise_3_a_handshake_that_stalls_is_closed(data: Path) -> None:
+    """A TCP connection that never speaks TLS ends by the same limit (promise 3)."""
+    _, tls = _tls(data)
+    with serving(data, header_timeout=0.5, **tls) as it, connected(it.port) as silent, connected(it.port) as half:
+        half.sendall(b"\x16\x03\x01\x02\x00\x01")
+        assert is_closed(silent, within=10)
+        assert is_closed(half, within=10)
+
+
+def test_promise_3_slow_connections_do_not_stop_launches(data: Path) -> None:
+    """500 connections that drip a byte a second are closed in 10 s, and launches go on meanwhile (promise 3)."""
+    with serving(data, allow_anonymous_loopback=True, header_timeout=4, body_timeout=4) as it:
+        starts = (
+            b"POST /v1/decisions HTTP/1.1\r\nX: ",
+            b"POST /v1/decisions HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n{",
+        )
+        slow = [connected(it.port) for _ in range(500)]
+        for number, connection in enumerate(slow):
+            connection.sendall(starts[number % 2])
+            connection.setblocking(False)
+        began = time.monotonic()
+        launches = []
+        while time.monotonic() < began + 3:
+            for connection in slow:
+                with contextlib.suppress(OSError):
+                    connection.send(b" ")
+            asked = time.monotonic()
+            assert ask(it.port, launch())[1]["reason"] == "ok"
+            launches.append(time.monotonic() - asked)
+            time.sleep(0.2)
+        assert max(launches) < 2
+        left = began + 12 - time.monotonic()
+        assert all(is_closed(connection, within=max(left, 0.1)) for connection in slow)
+        assert time.monotonic() - began < 13
+        for connection in slow:
+            connection.close()
+
+
+def test_promise_91_draining_loses_nothing(data: Path) -> None:
+    """SIGTERM under load: unready at once, every launch that was taken is answered, exit in 10 s (promise 91)."""
+    with serving(data, allow_anonymous_loopback=True, drain_seconds=2) as it:
+        stop = threading.Event()
+        members = launch()
+
+        def load() -> list[str]:
+            outcomes = []
+            connection = http.client.HTTPConnection("127.0.0.1", it.port, timeout=PATIENCE)
+            while not stop.is_set():
+                try:
+                    if connection.sock is None:
+                        connection.connect()
+                except ConnectionRefusedError:
+                    break  # the listener is closed: a load balancer has gone elsewhere long since
+                connection.request("POST", "/v1/decisions", json.dumps(members), {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                outcomes.append(json.loads(response.read())["reason"])
+                if not draining.is_set():
+                    continue
+                connection.close()
+                break  # as a caller whose load balancer saw the 503
+            connection.close()
+            return outcomes
+
+        draining = threading.Event()
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            running = [pool.submit(load) for _ in range(8)]
+            time.sleep(0.5)
+            began = time.monotonic()
+            it.process.send_signal(signal.SIGTERM)
+            it.line("draining")
+            assert ask(it.port, path="/readyz") == (503, {"status": "unready"})
+            assert ask(it.port, path="/livez")[0] == 200
+            assert ask(it.port, members)[1]["reason"] == "ok"
+            draining.set()
+            outcomes = [reason for future in running for reason in future.result(PATIENCE)]
+        assert it.process.wait(PATIENCE) == 0
+        assert time.monotonic() - began < 10
+        assert outcomes
+        assert set(outcomes) == {"ok"}
+
+
+@pytest.mark.platform
+def test_promise_16_no_network_is_needed(data: Path) -> None:
+    """In a network namespace that has nothing but itself, launches are allowed (promise 16)."""
+    alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up 2>/dev/null || true; exec "$@"', "sh"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("network namespaces need root")
+    script = (
+        "import json, http.client, sys, socket\n"
+        "c = http.client.HTTPConnection('127.0.0.1', 18443, timeout=20)\n"
+        "c.request('POST', '/v1/decisions', open(sys.argv[1]).read(), {'Content-Type': 'application/json'})\n"
+        "print(c.getresponse().read().decode())\n"
+    )
+    body = data / "body.json"
+    body.write_text(json.dumps(launch()), encoding="utf-8")
+    with serving(data, *alone, allow_anonymous_loopback=True, listen_port=18443) as it:
+        inside = ["nsenter", "--net", "--target", str(it.process.pid), sys.executable, "-c", script, str(body)]
+        asked = subprocess.run(inside, capture_output=True, text=True, check=True, timeout=PATIENCE)
+        assert json.loads(asked.stdout)["reason"] == "ok"
+
+
+def refused(directory: Path, **settings: Any) -> tuple[int, str]:
+    """Exit code and last line of a process that cannot start."""
+    it = _start(directory, **settings)
+    code = it.process.wait(PATIENCE)
+    said = it.rest()
+    assert it.process.stderr is not None
+    it.process.stderr.close()
+    assert not any(b"Traceback" in line for line in said)
+    return code, said[-1].decode().strip()
+
+
+def test_a_port_in_use_is_named(data: Path) -> None:
+    """Exit code 2 and one line with address and port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, line = refused(data, listen_port=port)
+    assert code == 2
+    assert line == (
+        f"fas-evidence: listen_host, listen_port: cannot listen on 127.0.0.1 port {port}: Address already in use"
+    )
+
+
+def test_an_unreadable_key_is_named(data: Path) -> None:
+    """Exit code 2 and one line with the file."""
+    server, tls = _tls(data)
+    server.key.unlink()
+    code, line = refused(data, **tls)
+    assert code == 2
+    assert line == f"fas-evidence: tls_key: cannot read {server.key}: No such file or directory"
+
+
+def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+    """Exit code 3 and one line."""
+    (tmp_path / "fas-evidence.db").write_bytes(b"not a database" * 1000)
+    code, line = refused(tmp_path)
+    assert code == 3
+    assert line.startswith("fas-evidence: ")
+
+
+def test_a_fresh_directory_is_enough(tmp_path: Path) -> None:
+    """The first start makes its database, says that nobody may ask, and is ready (promise 98)."""
+    directory = tmp_path / "new" / "place"
+    began = time.monotonic()
+    with serving(tmp_path, data_dir=str(directory), allow_anonymous_loopback=True) as it:
+        it.line("no_idps")
+        assert ask(it.port, launch())[1]["reason"] == "issuer_unknown"
+    assert time.monotonic() - began < PATIENCE
+
+
+def test_readiness_tells_known_callers_why(data: Path, store: ConfigStore) -> None:
+    """A known plug-in sees the failing conditions, anyone else one word (promise 90)."""
+    store.enroll_plugin(
+        name="fas1", bearer_key_sha256=hashlib.sha256(KEY.encode()).hexdigest(), now=now(), actor="test"
+    )
+    with serving(data, drain_seconds=3) as it:
+        it.process.send_signal(signal.SIGTERM)
+        it.line("draining")
+        assert ask(it.port, path="/readyz") == (503, {"status": "unready"})
+        assert ask(it.port, path="/readyz", headers={"Authorization": f"Bearer {KEY}"}) == (
+            503,
+            {"status": "unready", "failing": ["draining"]},
+        )
+
+
+def test_every_answer_hides_the_server(data: Path) -> None:
+    """Neither Server nor Date on good, bad and broken requests (promise 89)."""
+    with serving(data) as it:
+        for raw in (
+            b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"POST /v1/decisions HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+            b"\x00\x01\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        ):
+            with connected(it.port) as connection:
+                connection.sendall(raw)
+                head = answer_of(connection).partition(b"\r\n\r\n")[0].lower()
+                assert b"\r\nserver:" not in head
+                assert b"\r\ndate:" not in head
+                assert b"\r\nx-content-type-options: nosniff" in head
+
+
+def test_the_idp_that_is_added_later_is_known(tmp_path: Path) -> None:
+    """Importing metadata while it runs is enough; nobody restarts anything."""
+    prepare(tmp_path, with_idp=False)
+    with serving(tmp_path, allow_anonymous_loopback=True) as it:
+        assert ask(it.port, launch())[1]["reason"] == "issuer_unknown"
+        engine = open_database(f"sqlite:///{tmp_path}/fas-evidence.db")
+        add_idp(engine, now=now())
+        engine.dispose()
+        it.line("configuration_changed")
+        assert ask(it.port, launch())[1]["reason"] == "ok"
