@@ -25,9 +25,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, bindparam, select, update
 from sqlalchemy import exc as sa_exc
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evidence_service.access.decide import decide
 from evidence_service.access.model import (
@@ -48,6 +47,7 @@ from evidence_service.access.upn import fold_upn
 from evidence_service.access.verify import VerifiedEvidence
 from evidence_service.adapters.config_store import NotFound, printable
 from evidence_service.adapters.database import (
+    Inserter,
     StoreUnavailable,
     clock,
     database_problem,
@@ -79,14 +79,21 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 Answered = Literal["yes", "late"]
 
+_OPTIONAL = (
+    "phase",
+    "sid",
+    "rule",
+    "security_context",
+    "disposition",
+    "storefront",
+    "fas_server",
+    "correlation_id",
+)
+
 # Built once: building a statement costs more than running it.
 _READ_MARK = select(clock.c.high_water)
 _SET_MARK = update(clock).values(high_water=bindparam("mark"))
 _FIND_SIGHTINGS = select(sightings).where(sightings.c.sighting_key.in_(bindparam("keys", expanding=True)))
-_ADD_SIGHTINGS = insert(sightings)
-_ADD_EVIDENCE = upsert(evidence).on_conflict_do_nothing()
-_ADD_SNAPSHOTS = upsert(snapshots).on_conflict_do_nothing()
-_ADD_DECISIONS = insert(decisions)
 _SET_LATE = (
     update(decisions)
     .where(decisions.c.decision_id.in_(bindparam("ids", expanding=True)))
@@ -195,6 +202,7 @@ class _Pending:
     contents: dict[str, bytes]
     future: asyncio.Future[Recorded]
     loop: asyncio.AbstractEventLoop
+    key: str | None
     recorded: Recorded | None = None
     error: Exception | None = None
     given_up: bool = False
@@ -207,7 +215,7 @@ class _Work:
     rows: list[dict[str, Any]] = field(default_factory=list)
     contents: dict[str, bytes] = field(default_factory=dict)
     documents: dict[str, str] = field(default_factory=dict)
-    first: list[Sighting] = field(default_factory=list)
+    first: dict[str, Sighting] = field(default_factory=dict)
     latest: datetime | None = None
 
 
@@ -234,7 +242,13 @@ class Journal:
         self._closing = False
         self._unanswered: deque[str] = deque()
         self._known_evidence: dict[str, None] = {}
+        # A sighting never changes once it is there, so one that was read or written needs no second look.
+        self._known_sightings: dict[str, Sighting] = {}
         self._known_snapshots: set[str] = set()
+        self._add_evidence = _inserter(engine, evidence, ignore_known=True)
+        self._add_snapshots = _inserter(engine, snapshots, ignore_known=True)
+        self._add_sightings = _inserter(engine, sightings)
+        self._add_decisions = _inserter(engine, decisions, without="seq")
         self.commits = 0
         """Transactions that recorded entries, for the test that they are shared."""
 
@@ -284,7 +298,14 @@ class Journal:
             raise JournalUnavailable(f"{self._max_queued} decisions already wait to be recorded")
         loop = asyncio.get_running_loop()
         values, contents = _values(entry)
-        pending = _Pending(entry=entry, values=values, contents=contents, future=loop.create_future(), loop=loop)
+        pending = _Pending(
+            entry=entry,
+            values=values,
+            contents=contents,
+            future=loop.create_future(),
+            loop=loop,
+            key=_sighting_key(entry.decision),
+        )
         self._depth += 1
         self._queue.put(pending)
         try:
@@ -359,7 +380,7 @@ class Journal:
             except queue.Empty:
                 return batch, True
 
-    def _write(self, batch: Sequence[_Pending]) -> None:
+    def _write(self, batch: Sequence[_Pending], *, alone: bool = False) -> None:
         if self._dead:
             self._fail(batch, self._problem or "the journal is dead")
             return
@@ -369,16 +390,16 @@ class Journal:
             self._broken(batch, error)
         except Exception as error:  # noqa: BLE001
             self._disconnect()
-            if len(batch) == 1:
+            if alone:
                 _log.exception("decision %s could not be recorded", batch[0].entry.decision_id)
                 batch[0].error = JournalUnavailable(f"the decision could not be recorded: {type(error).__name__}")
                 return
-            # One entry that the database refuses must not take the others down. What it was told to be there
-            # already may have been purged, so each is written anew.
+            # One entry that the database refuses must not take the others down. What was remembered to be there may
+            # have been purged, so everything is offered anew.
             self._known_evidence.clear()
             self._known_snapshots.clear()
             for pending in batch:
-                self._write((pending,))
+                self._write((pending,), alone=True)
 
     def _broken(self, batch: Sequence[_Pending], error: Exception) -> None:
         self._disconnect()
@@ -444,18 +465,23 @@ class Journal:
 
     def _sightings(self, connection: Connection, batch: Sequence[_Pending]) -> dict[str, Sighting]:
         """What was seen before of the evidence of those entries whose outcome depends on it."""
-        keys = list({_sighting_key(pending.entry.decision) for pending in batch} - {None})
         found: dict[str, Sighting] = {}
-        for start in range(0, len(keys), _MAX_BATCH):
-            some = keys[start : start + _MAX_BATCH]
-            for row in connection.execute(_FIND_SIGHTINGS, {"keys": some}):
-                found[row.sighting_key] = Sighting(
-                    issuer=row.issuer,
-                    assertion_id=row.assertion_id,
-                    content_sha256=row.content_sha256,
-                    upn=row.upn,
-                    first_seen=row.first_seen,
-                )
+        unknown = []
+        for key in {pending.key for pending in batch if pending.key is not None}:
+            if key in self._known_sightings:
+                found[key] = self._known_sightings[key]
+            else:
+                unknown.append(key)
+        if not unknown:
+            return found
+        for row in connection.execute(_FIND_SIGHTINGS, {"keys": unknown}):
+            found[row.sighting_key] = self._known_sightings[row.sighting_key] = Sighting(
+                issuer=row.issuer,
+                assertion_id=row.assertion_id,
+                content_sha256=row.content_sha256,
+                upn=row.upn,
+                first_seen=row.first_seen,
+            )
         return found
 
     def _judge(self, pending: _Pending, seen: dict[str, Sighting], work: _Work) -> Recorded:
@@ -467,12 +493,11 @@ class Journal:
             if pending.given_up:
                 decision = refused(AccessReason.DEADLINE)
             else:
-                key = _sighting_key(decision)
+                key = pending.key
                 before = seen.get(key) if key is not None else None
                 decision = _with_sighting(entry, before)
                 if key is not None and before is None and isinstance(decision, Allow):
-                    seen[key] = sighting_of(decision, entry.request.upn, entry.now)
-                    work.first.append(seen[key])
+                    seen[key] = work.first[key] = sighting_of(decision, entry.request.upn, entry.now)
         except Exception:  # noqa: BLE001
             _log.exception("decision %s is denied", entry.decision_id)
             decision, before = refused(AccessReason.INTERNAL_ERROR), None
@@ -493,45 +518,46 @@ class Journal:
         return Recorded(decision_id=entry.decision_id, decision=decision, seen=before)
 
     def _insert(self, connection: Connection, work: _Work) -> None:
-        if work.contents:
-            connection.execute(
-                _ADD_EVIDENCE,
-                [
-                    {"sha256": digest, "content": content, "stored_at": work.latest}
-                    for digest, content in work.contents.items()
-                ],
-            )
-        if work.documents:
-            connection.execute(
-                _ADD_SNAPSHOTS,
-                [
-                    {"version": version, "document": document, "stored_at": work.latest}
-                    for version, document in work.documents.items()
-                ],
-            )
-        if work.first:
-            connection.execute(
-                _ADD_SIGHTINGS,
-                [
-                    {
-                        "sighting_key": _key_of(each.issuer, each.assertion_id),
-                        "issuer": each.issuer,
-                        "assertion_id": each.assertion_id,
-                        "content_sha256": each.content_sha256,
-                        "upn": each.upn,
-                        "first_seen": each.first_seen,
-                    }
-                    for each in work.first
-                ],
-            )
-        if work.rows:
-            connection.execute(_ADD_DECISIONS, work.rows)
+        if work.latest is None:
+            return
+        stored_at = to_microseconds(work.latest)
+        self._add_evidence.insert(
+            connection,
+            [
+                {"sha256": digest, "content": content, "stored_at": stored_at}
+                for digest, content in work.contents.items()
+            ],
+        )
+        self._add_snapshots.insert(
+            connection,
+            [
+                {"version": version, "document": document, "stored_at": stored_at}
+                for version, document in work.documents.items()
+            ],
+        )
+        self._add_sightings.insert(
+            connection,
+            [
+                {
+                    "sighting_key": key,
+                    "issuer": each.issuer,
+                    "assertion_id": each.assertion_id,
+                    "content_sha256": each.content_sha256,
+                    "upn": each.upn,
+                    "first_seen": to_microseconds(each.first_seen),
+                }
+                for key, each in work.first.items()
+            ],
+        )
+        self._add_decisions.insert(connection, work.rows)
 
     def _remember(self, work: _Work) -> None:
         """What need not be offered to the database again."""
-        if len(self._known_evidence) > _MAX_REMEMBERED:
-            self._known_evidence.clear()
+        for known in (self._known_evidence, self._known_sightings):
+            if len(known) > _MAX_REMEMBERED:
+                known.clear()
         self._known_evidence.update(dict.fromkeys(work.contents))
+        self._known_sightings.update(work.first)
         self._known_snapshots.update(work.documents)
 
 
@@ -552,17 +578,16 @@ def find_decisions(
     Raises NotFound for an unknown `before`, and StoreUnavailable.
     """
     statement = select(decisions).order_by(decisions.c.seq.desc()).limit(limit)
-    wanted = (
-        (since, decisions.c.now >= since),
-        (until, decisions.c.now < until),
-        (upn, decisions.c.upn == _searchable(upn or "")),
-        (reason, decisions.c.reason == reason),
-        (decision, decisions.c.decision == decision),
-        (entity_id, decisions.c.issuer == entity_id),
-    )
-    for given, condition in wanted:
-        if given is not None:
-            statement = statement.where(condition)
+    if since is not None:
+        statement = statement.where(decisions.c.now >= since)
+    if until is not None:
+        statement = statement.where(decisions.c.now < until)
+    if upn is not None:
+        statement = statement.where(decisions.c.upn == _searchable(upn))
+    equal = ((decisions.c.reason, reason), (decisions.c.decision, decision), (decisions.c.issuer, entity_id))
+    for column, value in equal:
+        if value is not None:
+            statement = statement.where(column == value)
     with reading(engine) as connection:
         if before is not None:
             seq = connection.scalar(select(decisions.c.seq).where(decisions.c.decision_id == before))
@@ -607,6 +632,11 @@ def load_replay(engine: Engine, decision_id: str, *, secrets_dir: Path | None = 
     stored = load_decision(engine, decision_id)
     snapshot = stored_snapshot(engine, stored.snapshot_version, secrets_dir=secrets_dir)
     return Replay(stored=stored, request=stored.request, snapshot=snapshot, now=stored.now, seen=stored.seen)
+
+
+def _inserter(engine: Engine, table: Table, *, ignore_known: bool = False, without: str = "") -> Inserter:
+    columns = [column.name for column in table.columns if column.name != without]
+    return Inserter(engine, table, columns, ignore_known=ignore_known)
 
 
 def _with_sighting(entry: Entry, seen: Sighting | None) -> Decision:
@@ -664,26 +694,15 @@ def _values(entry: Entry) -> tuple[dict[str, Any], dict[str, bytes]]:
     digests = [hashlib.sha256(each).hexdigest() for each in request.evidence]
     values: dict[str, Any] = {
         "decision_id": entry.decision_id,
-        "now": entry.now,
+        "now": to_microseconds(entry.now),
         "upn": _searchable(request.upn),
         "mode": entry.mode.value,
         "plugin": entry.plugin,
         "snapshot_version": entry.snapshot.version,
         "evidence_sha256": digests[0] if digests else None,
         "request": _encode(
-            {
-                "request_id": _cut(request.request_id),
-                "upn": _cut(request.upn),
-                "evidence": digests,
-                "phase": None if request.phase is None else request.phase.value,
-                "sid": _cut(request.sid),
-                "rule": _cut(request.rule),
-                "security_context": _cut(request.security_context),
-                "disposition": _cut(request.disposition),
-                "storefront": _cut(request.storefront),
-                "fas_server": _cut(request.fas_server),
-                "correlation_id": _cut(request.correlation_id),
-            }
+            {"request_id": _cut(request.request_id), "upn": _cut(request.upn), "evidence": digests}
+            | {name: _cut(value) for name in _OPTIONAL if (value := getattr(request, name)) is not None}
         ),
         "seen": None,
         "took_us": entry.took // timedelta(microseconds=1),
@@ -697,12 +716,7 @@ def _values(entry: Entry) -> tuple[dict[str, Any], dict[str, bytes]]:
 def _outcome(decision: Decision) -> dict[str, Any]:
     """The columns that depend on the decision."""
     assertion = decision.assertion
-    outcome: dict[str, Any] = {
-        "findings": [],
-        "assertion": None,
-        "rule": None,
-        "security_context": None,
-    }
+    outcome: dict[str, Any] = {}
     if assertion is not None:
         outcome["assertion"] = {
             "issuer": assertion.issuer,
@@ -716,7 +730,8 @@ def _outcome(decision: Decision) -> dict[str, Any]:
             "authn_instant": None if assertion.authn_instant is None else to_microseconds(assertion.authn_instant),
         }
     if isinstance(decision, Allow):
-        outcome["rule"], outcome["security_context"] = decision.rule, decision.security_context
+        if decision.rule is not None or decision.security_context is not None:
+            outcome["rule"], outcome["security_context"] = decision.rule, decision.security_context
     else:
         outcome["findings"] = [
             [finding.reason.value, _cut(finding.expected), _cut(finding.presented), _cut(finding.where)]
@@ -733,8 +748,8 @@ def _outcome(decision: Decision) -> dict[str, Any]:
 def _stored_decision(
     row: Row[Any], request: Mapping[str, Any], outcome: Mapping[str, Any], contents: Mapping[str, bytes]
 ) -> StoredDecision:
-    phase = request["phase"]
-    assertion = None if outcome["assertion"] is None else _assertion_in(outcome["assertion"])
+    phase = request.get("phase")
+    assertion = _assertion_in(outcome["assertion"]) if "assertion" in outcome else None
     seen = None
     if row.seen is not None and assertion is not None:
         content_sha256, upn, first_seen = json.loads(row.seen)
@@ -761,12 +776,12 @@ def _stored_decision(
         reason=row.reason,
         findings=tuple(
             Finding(reason=reason_of(code), expected=expected, presented=presented, where=where)
-            for code, expected, presented, where in outcome["findings"]
+            for code, expected, presented, where in outcome.get("findings", ())
         ),
         assertion=assertion,
         entity_id=row.issuer,
-        rule=outcome["rule"],
-        security_context=outcome["security_context"],
+        rule=outcome.get("rule"),
+        security_context=outcome.get("security_context"),
         mode=Mode(row.mode),
         plugin=row.plugin,
         took=timedelta(microseconds=row.took_us),
