@@ -70,7 +70,9 @@ def trust(name: str) -> Snapshot:
 ASSERTION = "s:Assertion"
 DATA = f"{ASSERTION}/s:Subject/s:SubjectConfirmation/s:SubjectConfirmationData"
 SIGNED_LIES: dict[str, Change] = {
-    "another audience": with_text(f"{ASSERTION}/s:Conditions/s:AudienceRestriction/s:Audience", "https://other.example"),
+    "another audience": with_text(
+        f"{ASSERTION}/s:Conditions/s:AudienceRestriction/s:Audience", "https://other.example"
+    ),
     "another recipient": with_attribute(DATA, "Recipient", "https://other.example/acs"),
     "another issuer": with_text(f"{ASSERTION}/s:Issuer", "https://other.example/saml"),
     "another user": with_text(f"{ASSERTION}/s:AttributeStatement/s:Attribute[2]/s:AttributeValue", "bob@corp.example"),
@@ -86,7 +88,7 @@ SIGNED_LIES: dict[str, Change] = {
     "issued in the future": with_attribute(f"{ASSERTION}", "IssueInstant", "2026-02-01T12:00:00Z"),
     "an unknown condition": lambda root: one(root, f"{ASSERTION}/s:Conditions").append(etree.Element("{urn:x}Only")),
     "a session that has ended": with_attribute(
-        f"{ASSERTION}/s:AuthnStatement", "SessionNotOnOrAfter", "2026-01-01T12:05:00Z"
+        f"{ASSERTION}/s:AuthnStatement", "SessionNotOnOrAfter", "2026-01-01T11:30:00Z"
     ),
     "nothing but lies": all_of(
         with_text(f"{ASSERTION}/s:Issuer", "https://other.example/saml"),
@@ -187,17 +189,67 @@ _NAMESPACES = (
     "urn:oasis:names:tc:SAML:2.0:metadata",
     "urn:x",
 )
-_NAMES = (
-    "Response Assertion EncryptedAssertion EncryptedData EncryptedKey EncryptionMethod CipherData CipherValue Issuer "
-    "Status StatusCode Subject NameID SubjectConfirmation SubjectConfirmationData Conditions AudienceRestriction "
-    "Audience AuthnStatement AttributeStatement Attribute AttributeValue Signature SignedInfo SignatureValue KeyInfo "
-    "Reference Transforms Transform DigestMethod DigestValue CanonicalizationMethod SignatureMethod X509Data "
-    "X509Certificate EntityDescriptor EntitiesDescriptor IDPSSODescriptor KeyDescriptor SingleSignOnService"
-).split()
-_ATTRIBUTES = (
-    "ID Id id Version Algorithm URI entityID use Location validUntil protocolSupportEnumeration Method Value Name "
-    "NotOnOrAfter {http://www.w3.org/XML/1998/namespace}id {urn:x}ID"
-).split()
+_NAMES = [
+    "Response",
+    "Assertion",
+    "EncryptedAssertion",
+    "EncryptedData",
+    "EncryptedKey",
+    "EncryptionMethod",
+    "CipherData",
+    "CipherValue",
+    "Issuer",
+    "Status",
+    "StatusCode",
+    "Subject",
+    "NameID",
+    "SubjectConfirmation",
+    "SubjectConfirmationData",
+    "Conditions",
+    "AudienceRestriction",
+    "Audience",
+    "AuthnStatement",
+    "AttributeStatement",
+    "Attribute",
+    "AttributeValue",
+    "Signature",
+    "SignedInfo",
+    "SignatureValue",
+    "KeyInfo",
+    "Reference",
+    "Transforms",
+    "Transform",
+    "DigestMethod",
+    "DigestValue",
+    "CanonicalizationMethod",
+    "SignatureMethod",
+    "X509Data",
+    "X509Certificate",
+    "EntityDescriptor",
+    "EntitiesDescriptor",
+    "IDPSSODescriptor",
+    "KeyDescriptor",
+    "SingleSignOnService",
+]
+_ATTRIBUTES = [
+    "ID",
+    "Id",
+    "id",
+    "Version",
+    "Algorithm",
+    "URI",
+    "entityID",
+    "use",
+    "Location",
+    "validUntil",
+    "protocolSupportEnumeration",
+    "Method",
+    "Value",
+    "Name",
+    "NotOnOrAfter",
+    "{http://www.w3.org/XML/1998/namespace}id",
+    "{urn:x}ID",
+]
 _VALUES = (
     "",
     "_a1",
@@ -216,6 +268,7 @@ _VALUES = (
     "9999-12-31T23:59:59Z",
     "AAAA",
 )
+
 
 def grown(tag: str) -> st.SearchStrategy[bytes]:
     """Well-formed XML from SAML's vocabulary, in no sensible order, below a document element `tag`."""
