@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import ssl
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,13 @@ class Posted:
     xml: bytes
 
 
+def loopback() -> httpx.Client:
+    """A new HTTP client for servers of this machine: no proxy, no TLS, and so no reading of all the world's roots."""
+    return httpx.Client(
+        timeout=30, follow_redirects=True, trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    )
+
+
 def sign_in(sso_url: str, *, user: str, password: str, audience: str = GATEWAY) -> Posted:
     """Sign in by an AuthnRequest of `audience` over the redirect binding; stop at the form that posts to `ACS`.
 
@@ -42,11 +50,13 @@ def sign_in(sso_url: str, *, user: str, password: str, audience: str = GATEWAY) 
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     deflated = deflate.compress(request.encode()) + deflate.flush()
     start = httpx.URL(sso_url).copy_merge_params({"SAMLRequest": base64.b64encode(deflated).decode()})
-    with httpx.Client(timeout=30, follow_redirects=True, trust_env=False) as client:
+    with loopback() as client:
         page = client.get(start)
         for _ in range(MAX_STEPS):
             assert page.status_code == 200, f"{page.url} answered {page.status_code}: {page.text[:2000]}"
-            form = html.fromstring(page.text, base_url=str(page.url)).forms[0]
+            forms = html.fromstring(page.text, base_url=str(page.url)).forms
+            assert forms, f"{page.url} has no form: {page.text[:2000]}"
+            form = forms[0]
             form.make_links_absolute()
             if "SAMLResponse" in form.fields:
                 assert form.action == ACS

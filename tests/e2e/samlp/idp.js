@@ -53,7 +53,7 @@ const forms = {
   'both-signed': { signResponse: true },
   'encrypted-cbc': encrypted(`${XMLENC}aes256-cbc`),
   'encrypted-gcm': encrypted(`${XMLENC11}aes256-gcm`),
-  'encrypted-gcm-response-signed': { ...encrypted(`${XMLENC11}aes256-gcm`), signAssertion: false, signResponse: true },
+  'encrypted-response-signed': { ...encrypted(`${XMLENC11}aes256-gcm`), signAssertion: false, signResponse: true },
   'sha1': { signatureAlgorithm: 'rsa-sha1', digestAlgorithm: 'sha1', signResponse: true },
 };
 

@@ -34,7 +34,7 @@ $forms = [
     'response-signed' => $signed(false, true),
     'both-signed' => $signed(true, true),
     'encrypted-cbc' => $signed(true, false) + $encrypted,
-    'encrypted-cbc-response-signed' => $signed(false, true) + $encrypted,
+    'encrypted-response-signed' => $signed(false, true) + $encrypted,
     'sha512' => $algorithm('http://www.w3.org/2001/04/xmldsig-more#rsa-sha512'),
     'sha1' => $algorithm('http://www.w3.org/2000/09/xmldsig#rsa-sha1'),
 ];
