@@ -1,0 +1,70 @@
+"""xs:dateTime: what is an instant, and which."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from idp_certs.instants import parse_instant
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-01T12:00:00Z", datetime(2026, 1, 1, 12, tzinfo=UTC)),
+        ("2026-01-01T12:00:00+00:00", datetime(2026, 1, 1, 12, tzinfo=UTC)),
+        ("2026-01-01T12:00:00-00:00", datetime(2026, 1, 1, 12, tzinfo=UTC)),
+        ("2026-01-01T12:00:00.5Z", datetime(2026, 1, 1, 12, 0, 0, 500_000, UTC)),
+        ("2026-01-01T12:00:00.1234567Z", datetime(2026, 1, 1, 12, 0, 0, 123_456, UTC)),
+        ("2026-01-01T12:00:00.9999999Z", datetime(2026, 1, 1, 12, 0, 0, 999_999, UTC)),
+        ("2026-01-01T12:00:00." + "0" * 63 + "1Z", datetime(2026, 1, 1, 12, tzinfo=UTC)),
+        ("2024-02-29T23:59:59Z", datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
+        ("9999-12-31T23:59:59.9999999Z", datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC)),
+    ],
+)
+def test_instants(text: str, expected: datetime) -> None:
+    """UTC with any number of digits is read, and digits below a microsecond are cut off, never rounded up."""
+    assert parse_instant(text) == expected
+    assert parse_instant(text).tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "2026-01-01",
+        "2026-01-01T12:00:00",
+        "2026-01-01 12:00:00Z",
+        "2026-01-01t12:00:00z",
+        " 2026-01-01T12:00:00Z",
+        "2026-01-01T12:00:00Z ",
+        "2026-01-01T12:00:00Z\n",
+        "2026-01-01T12:00Z",
+        "2026-01-01T12:00:00.Z",
+        "2026-01-01T12:00:00,5Z",
+        "2026-01-01T12:00:00." + "0" * 65 + "Z",
+        "2026-01-01T12:00:00+01:00",
+        "2026-01-01T12:00:00+0000",
+        "2026-01-01T12:00:00+00",
+        "2026-01-01T24:00:00Z",
+        "2026-01-01T12:60:00Z",
+        "2026-01-01T12:00:60Z",
+        "2026-02-29T12:00:00Z",
+        "2026-13-01T12:00:00Z",
+        "2026-00-01T12:00:00Z",
+        "0000-01-01T12:00:00Z",
+        "-0001-01-01T12:00:00Z",
+        "12026-01-01T12:00:00Z",
+        "2026-W01-1T12:00:00Z",
+        "20260101T120000Z",
+        "２０２６-01-01T12:00:00Z",
+        "2026-01-01T12:00:0٠Z",
+    ],
+)
+def test_what_is_no_instant(text: str) -> None:
+    """Everything that two readers could read differently is refused."""
+    with pytest.raises(ValueError, match=r"."):
+        parse_instant(text)
