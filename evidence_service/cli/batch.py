@@ -16,15 +16,15 @@ from evidence_service.cli.errors import BadInput, ExitCode
 from evidence_service.cli.files import STDIN, read_evidence_file, refusal
 from evidence_service.cli.offline import (
     NO_POLICY,
+    MetadataFile,
     PolicyFile,
     Question,
     decision_json,
     judge,
+    load_metadata,
     load_policy,
-    load_providers,
     parse_at,
 )
-from idp_certs.model import IdentityProvider
 from idp_certs.reasons import Refused
 
 _REQUIRED = ("id", "file", "metadata", "upn")
@@ -93,7 +93,7 @@ class _Batch:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._providers: dict[str, Mapping[str, IdentityProvider] | Exception] = {}
+        self._metadata: dict[str, MetadataFile | Exception] = {}
         self._policies: dict[str, PolicyFile | Exception] = {}
 
     def answer(self, line: bytes) -> dict[str, Any]:
@@ -118,11 +118,11 @@ class _Batch:
             phase=_phase(members["phase"]) if "phase" in members else None,
             rule=members.get("rule"),
         )
-        providers = _once(self._providers, members["metadata"], self._directory, load_providers)
+        metadata = _once(self._metadata, members["metadata"], self._directory, load_metadata)
         policy = (
             _once(self._policies, members["policy"], self._directory, load_policy) if "policy" in members else NO_POLICY
         )
-        return decision_json(judge(question, providers, policy).decision)
+        return decision_json(judge(question, metadata.providers, policy).decision)
 
 
 def _once(

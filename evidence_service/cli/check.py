@@ -16,8 +16,8 @@ from evidence_service.cli.offline import (
     Question,
     decision_json,
     judge,
+    load_metadata,
     load_policy,
-    load_providers,
     parse_at,
 )
 from evidence_service.cli.output import Cell, Output
@@ -43,7 +43,7 @@ def judge_file(
         raise BadInput("only one of FILE, --metadata and --policy can be stdin")
     now = datetime.now(UTC) if at is None else parse_at(at, "--at")
     try:
-        providers = load_providers(metadata)
+        known = load_metadata(metadata)
     except Refused as problem:
         raise BadInput(f"metadata file {metadata}: {refusal(problem)}") from None
     question = Question(
@@ -53,7 +53,9 @@ def judge_file(
         phase=None if phase is None else Phase(phase),
         rule=rule,
     )
-    examination = judge(question, providers, NO_POLICY if policy is None else load_policy(policy))
+    for text in known.warnings(now):
+        warn(text)
+    examination = judge(question, known.providers, NO_POLICY if policy is None else load_policy(policy))
     if output is Output.JSON:
         _json(examination.decision)
     else:
@@ -67,8 +69,13 @@ def _json(decision: Decision) -> None:
     output.emit_json(decision_json(decision))
 
 
+def warn(text: str) -> None:
+    """One line on stderr."""
+    output.warning(text)
+
+
 def _no_policy() -> None:
-    output.warning("no --policy was given, and the default policy allows nobody; see docs/policy.md")
+    warn("no --policy was given, and the default policy allows nobody; see docs/policy.md")
 
 
 def print_examination(examination: Examination) -> None:

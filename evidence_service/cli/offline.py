@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from evidence_service.access.decide import Examination, examine
 from evidence_service.access.model import AccessRequest, Allow, AssertionSummary, Decision, Phase, Policy, Snapshot
 from evidence_service.cli.errors import BadInput
-from evidence_service.cli.files import read_metadata, read_policy
+from evidence_service.cli.files import finding_line, read_metadata, read_policy
 from evidence_service.cli.output import instant
 from idp_certs.instants import parse_instant
 from idp_certs.metadata import IdpMetadata
@@ -46,9 +46,26 @@ class Question:
 NO_POLICY = PolicyFile(policy=Policy(), keys={})
 
 
-def load_providers(path: Path) -> Mapping[str, IdentityProvider]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataFile:
+    """The IdPs of a metadata file, and what a person should know about it."""
+
+    providers: Mapping[str, IdentityProvider]
+    described: tuple[IdpMetadata, ...]
+
+    def warnings(self, at: datetime) -> Iterator[str]:
+        """Certificates that were left out, and metadata that was no longer valid at this instant."""
+        for each in self.described:
+            for problem in each.problems:
+                yield f"{each.entity_id}: {finding_line(problem)}"
+            if each.valid_until is not None and each.valid_until <= at:
+                yield f"{each.entity_id}: this metadata was valid until {instant(each.valid_until)}"
+
+
+def load_metadata(path: Path) -> MetadataFile:
     """Every IdP of a metadata file, with its certificates trusted. Raises BadInput, and Refused by its content."""
-    return {each.entity_id: _provider(each, path) for each in read_metadata(path)[1]}
+    _, described = read_metadata(path)
+    return MetadataFile(providers={each.entity_id: _provider(each, path) for each in described}, described=described)
 
 
 def _provider(metadata: IdpMetadata, path: Path) -> IdentityProvider:

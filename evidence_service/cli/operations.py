@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 
 from evidence_service.access.policy import policy_problems
-from evidence_service.adapters.config_store import ConfigStore, StoredIdp
+from evidence_service.adapters.config_store import ConfigStore, PluginKind, StoredIdp
 from evidence_service.adapters.database import SCHEMA_REVISION, StoreUnavailable, open_database, upgrade
 from evidence_service.adapters.snapshots import KeyUnreadable, load_decryption_key
 from evidence_service.cli import output
@@ -163,9 +163,18 @@ def _idp_problems(idp: StoredIdp, settings: Settings) -> Iterator[str]:
 
 
 def _plugin_findings(store: ConfigStore, settings: Settings) -> Iterator[Finding]:
+    """Whether anyone may ask: certificates count with TLS only, bearer keys on a loopback listener only."""
     enrolled = [plugin for plugin in store.list_plugins() if plugin.revoked_at is None]
-    if not enrolled and not settings.allow_anonymous_loopback:
+    counting = {
+        PluginKind.CERTIFICATE: settings.tls_certificate is not None,
+        PluginKind.BEARER: settings.is_loopback,
+    }
+    if settings.allow_anonymous_loopback or any(counting[plugin.kind] for plugin in enrolled):
+        yield Finding(subject="plug-ins", text=f"{len(enrolled)} enrolled")
+    elif enrolled:
+        need = "bearer keys need a loopback listener" if counting[PluginKind.CERTIFICATE] else "certificates need TLS"
+        text = f"{len(enrolled)} enrolled, none with a credential that counts: {need}"
+        yield Finding(subject="plug-ins", text=text, code=ExitCode.NEGATIVE)
+    else:
         text = "none is enrolled, so nobody may ask; `fas-evidence plugin enroll NAME`"
         yield Finding(subject="plug-ins", text=text, code=ExitCode.NEGATIVE)
-    elif enrolled:
-        yield Finding(subject="plug-ins", text=f"{len(enrolled)} enrolled")

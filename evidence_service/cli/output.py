@@ -38,12 +38,14 @@ def escaped(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Any value as one line for people: instants in UTC, several values with commas, long ones cut."""
+    """Any value as one line for people: instants in UTC to the second, long texts cut."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
         return "-"
-    return harmless(instant(value) if isinstance(value, datetime) else str(value), limit=SHOWN_CHARACTERS)
+    if isinstance(value, datetime):
+        return instant(value.replace(microsecond=0))
+    return harmless(str(value), limit=SHOWN_CHARACTERS)
 
 
 def instant(value: datetime) -> str:

@@ -322,3 +322,19 @@ def test_long_values_are_cut_in_tables_only(place: Place) -> None:
     place.write("evidence.xml", Launch(audiences=(long,)).sign().wire())
     assert long not in place.check().out
     assert long in json.dumps(place.check("-o", "json").json)
+
+
+def test_what_is_wrong_with_the_metadata_is_said(place: Place) -> None:
+    """Metadata that had expired, or from which a certificate was left out, is judged with and warned of."""
+    text = document(descriptor(names.IDP, ("idp", "idp_b")))
+    expired = text.replace(b"entityID", b'validUntil="2025-06-01T00:00:00Z" entityID')
+    place.write("metadata.xml", expired)
+    ran = place.check()
+    assert (ran.code, ran.out.splitlines()[0]) == (0, "ALLOW ok")
+    assert ran.err == f"warning: {names.IDP}: this metadata was valid until 2025-06-01T00:00:00Z\n"
+    place.write(
+        "metadata.xml", text.replace(b"<ds:X509Certificate>", b"<ds:X509Certificate>MIIB", 2).replace(b">MIIB", b">", 1)
+    )
+    ran = place.check()
+    assert (ran.code, ran.out.splitlines()[0]) == (0, "ALLOW ok")
+    assert ran.err.startswith(f"warning: {names.IDP}: metadata_bad_cert: ")

@@ -89,7 +89,7 @@ def test_without_a_command_the_help_is_shown(place: Place) -> None:
 
 def test_a_bug_is_one_line(place: Place) -> None:
     """Whatever goes wrong inside is one line and exit code 3; `--debug` adds the stack trace."""
-    with patch("evidence_service.cli.check.load_providers", side_effect=RuntimeError("boom\nsecond line")):
+    with patch("evidence_service.cli.check.load_metadata", side_effect=RuntimeError("boom\nsecond line")):
         ran = place.check()
         assert ran.code == 3
         assert ran.err == "internal error: RuntimeError: boom second line; run again with --debug for details\n"
@@ -232,7 +232,12 @@ def test_validate_a_configuration(place: Place) -> None:
     failed = {each["subject"] for each in ran.json if each["verdict"] == "FAILED"}
     assert failed == {"IdPs", "plug-ins"}
     place.add_idp()
-    fas_evidence("plugin", "enroll", "fas1", "--bearer")
+    fas_evidence("plugin", "enroll", "fas1")
+    ran = fas_evidence("config", "validate", "-o", "json")
+    assert ran.code == 1
+    failed = {each["subject"]: each["finding"] for each in ran.json if each["verdict"] == "FAILED"}
+    assert failed == {"plug-ins": "1 enrolled, none with a credential that counts: certificates need TLS"}
+    fas_evidence("plugin", "enroll", "local", "--bearer")
     ran = fas_evidence("config", "validate", "-o", "json")
     assert (ran.code, ran.err) == (0, "")
     assert {each["verdict"] for each in ran.json} == {"ok"}

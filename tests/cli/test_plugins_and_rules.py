@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import ssl
 import stat
 import sys
@@ -83,6 +84,22 @@ def test_a_failed_enrolment_leaves_no_files(place: Place) -> None:
     assert ran.code == 2
     assert "already the name of a plug-in" in ran.complaint
     assert place.files() == before
+
+
+def test_files_of_an_enrolment_that_fails_go_again(place: Place) -> None:
+    """Where the database cannot be written, neither key nor certificate stays behind."""
+    fas_evidence("db", "upgrade")
+    before = place.files()
+    holder = sqlite3.connect(place.database, isolation_level=None)
+    try:
+        holder.execute("BEGIN IMMEDIATE")
+        ran = fas_evidence("plugin", "enroll", "fas1")
+    finally:
+        holder.close()
+    assert (ran.code, ran.out) == (3, "")
+    assert "is locked by another process" in ran.complaint
+    assert {name for name in place.files() if name.endswith(".pem")} == set()
+    assert before <= place.files() | {"data/fas-evidence.db-wal", "data/fas-evidence.db-shm"}
 
 
 @pytest.mark.parametrize("name", ["../fas1", "a/b", "", ".hidden", "a" * 65, "fas 1", "fas1\n"])
