@@ -25,6 +25,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 from sqlalchemy import Connection, Engine, Row, Table, bindparam, select, update
 from sqlalchemy import exc as sa_exc
 
@@ -73,11 +74,13 @@ MAX_TEXT = 1024
 _MAX_BATCH = 1000
 _MAX_REMEMBERED = 20_000
 _PROBE_SECONDS = 1.0
+_DELETE = b"\x7f"  # the one control character of ASCII that JSON does not escape
 _FSYNC_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-
 Answered = Literal["yes", "late"]
+
+_Key = tuple[str, str]
+"""Issuer and assertion ID."""
 
 _OPTIONAL = (
     "phase",
@@ -202,7 +205,7 @@ class _Pending:
     contents: dict[str, bytes]
     future: asyncio.Future[Recorded]
     loop: asyncio.AbstractEventLoop
-    key: str | None
+    key: _Key | None
     recorded: Recorded | None = None
     error: Exception | None = None
     given_up: bool = False
@@ -215,7 +218,7 @@ class _Work:
     rows: list[dict[str, Any]] = field(default_factory=list)
     contents: dict[str, bytes] = field(default_factory=dict)
     documents: dict[str, str] = field(default_factory=dict)
-    first: dict[str, Sighting] = field(default_factory=dict)
+    first: dict[_Key, Sighting] = field(default_factory=dict)
     latest: datetime | None = None
 
 
@@ -243,7 +246,7 @@ class Journal:
         self._unanswered: deque[str] = deque()
         self._known_evidence: dict[str, None] = {}
         # A sighting never changes once it is there, so one that was read or written needs no second look.
-        self._known_sightings: dict[str, Sighting] = {}
+        self._known_sightings: dict[_Key, Sighting] = {}
         self._known_snapshots: set[str] = set()
         self._add_evidence = _inserter(engine, evidence, ignore_known=True)
         self._add_snapshots = _inserter(engine, snapshots, ignore_known=True)
@@ -463,9 +466,9 @@ class Journal:
             _log.info("decisions are recorded again")
         self._problem = None
 
-    def _sightings(self, connection: Connection, batch: Sequence[_Pending]) -> dict[str, Sighting]:
+    def _sightings(self, connection: Connection, batch: Sequence[_Pending]) -> dict[_Key, Sighting]:
         """What was seen before of the evidence of those entries whose outcome depends on it."""
-        found: dict[str, Sighting] = {}
+        found: dict[_Key, Sighting] = {}
         unknown = []
         for key in {pending.key for pending in batch if pending.key is not None}:
             if key in self._known_sightings:
@@ -474,8 +477,9 @@ class Journal:
                 unknown.append(key)
         if not unknown:
             return found
-        for row in connection.execute(_FIND_SIGHTINGS, {"keys": unknown}):
-            found[row.sighting_key] = self._known_sightings[row.sighting_key] = Sighting(
+        for row in connection.execute(_FIND_SIGHTINGS, {"keys": [_key_digest(key) for key in unknown]}):
+            key = row.issuer, row.assertion_id
+            found[key] = self._known_sightings[key] = Sighting(
                 issuer=row.issuer,
                 assertion_id=row.assertion_id,
                 content_sha256=row.content_sha256,
@@ -484,7 +488,7 @@ class Journal:
             )
         return found
 
-    def _judge(self, pending: _Pending, seen: dict[str, Sighting], work: _Work) -> Recorded:
+    def _judge(self, pending: _Pending, seen: dict[_Key, Sighting], work: _Work) -> Recorded:
         """The decision that holds, given what was recorded before; its row and what goes with it into `work`."""
         entry, values = pending.entry, dict(pending.values)
         decision, before = entry.decision, None
@@ -539,7 +543,7 @@ class Journal:
             connection,
             [
                 {
-                    "sighting_key": key,
+                    "sighting_key": _key_digest(key),
                     "issuer": each.issuer,
                     "assertion_id": each.assertion_id,
                     "content_sha256": each.content_sha256,
@@ -649,7 +653,16 @@ def _with_sighting(entry: Entry, seen: Sighting | None) -> Decision:
     return decide(entry.request, entry.snapshot, entry.now, seen=seen, verified=entry.verified)
 
 
-def _sighting_key(decision: Decision) -> str | None:
+def _encode(value: object) -> str:
+    """JSON on one line of ASCII, whatever the texts hold."""
+    with contextlib.suppress(UnicodeEncodeError):  # half a UTF-16 pair
+        encoded = msgspec.json.encode(value)
+        if encoded.isascii() and _DELETE not in encoded:
+            return encoded.decode()
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+def _sighting_key(decision: Decision) -> _Key | None:
     """What to look for, where the outcome can depend on it: an allow, or a deny for want of freshness."""
     if isinstance(decision, Deny) and not any(
         finding.reason is AccessReason.EVIDENCE_NOT_FRESH for finding in decision.findings
@@ -657,11 +670,11 @@ def _sighting_key(decision: Decision) -> str | None:
         return None
     if decision.assertion is None:
         return None
-    return _key_of(decision.assertion.issuer, decision.assertion.assertion_id)
+    return decision.assertion.issuer, decision.assertion.assertion_id
 
 
-def _key_of(issuer: str, assertion_id: str) -> str:
-    return hashlib.sha256(_encode([issuer, assertion_id]).encode()).hexdigest()
+def _key_digest(key: _Key) -> str:
+    return hashlib.sha256(_encode(key).encode()).hexdigest()
 
 
 def _is_own(decision: Decision) -> bool:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, event, text
 
 from evidence_service.access.decide import decide
 from evidence_service.access.model import AccessRequest, Allow, Deny, Mode, Phase, Reuse, refused
@@ -332,6 +332,7 @@ HOSTILE = {
     "nul": "alice\0@corp.example",
     "surrogate": "alice\udcff@corp.example",
     "lines": "alice\r\n2026-01-01 allow admin",
+    "delete": "alice\x7f@corp.example",
     "ansi": "\x1b[2J\x1b[31malice",
     "bidi": "alice\u202e@corp.example",
     "sql": "'); DROP TABLE decisions; --",
@@ -500,3 +501,55 @@ def test_decision_ids_sort_by_time_and_cannot_be_guessed() -> None:
     assert {(uuid.UUID(each).version, uuid.UUID(each).variant) for each in made} == {(7, uuid.RFC_4122)}
     assert [each[:13] for each in made] == sorted(each[:13] for each in made)
     assert uuid.UUID(made[0]).int >> 80 == int(NOW.timestamp() * 1000)
+
+
+def test_a_commit_whose_answer_is_lost_is_a_deny(path: Path) -> None:
+    """Promise 71: the row is there, nobody was told; it is marked as soon as writing works again."""
+    engine = configured(path)
+    snapshot = load_snapshot(engine, secrets_dir=None)
+    given, after = entry(snapshot), entry(snapshot)
+
+    def lost(connection: Connection) -> None:
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.commit()
+        raise sqlite3.OperationalError("the answer to COMMIT was lost")
+
+    async def act() -> None:
+        async with running(engine) as journal:
+            event.listen(engine, "commit", lost)
+            with pytest.raises(JournalUnavailable, match="answer to COMMIT was lost"):
+                await journal.record(given)
+            event.remove(engine, "commit", lost)
+            await journal.record(after)
+
+    asyncio.run(act())
+    assert load_decision(engine, given.decision_id).answered == "late"
+    assert load_decision(engine, after.decision_id).answered == "yes"
+
+
+def test_a_failed_fsync_is_final(path: Path) -> None:
+    """Promise 67: after it nothing written to this file proves anything, so all is denied until a restart."""
+    engine = configured(path)
+    snapshot = load_snapshot(engine, secrets_dir=None)
+
+    def failing(_: Connection) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+    async def act() -> None:
+        async with running(engine) as journal:
+            event.listen(engine, "commit", failing)
+            with pytest.raises(JournalUnavailable, match="check its disk"):
+                await journal.record(entry(snapshot))
+            event.remove(engine, "commit", failing)
+            with pytest.raises(JournalUnavailable, match="check its disk"):
+                await journal.record(entry(snapshot))
+            assert not journal.healthy
+        async with running(engine) as journal:
+            await journal.record(entry(snapshot))
+            assert journal.healthy
+
+    asyncio.run(act())
+    assert count(engine, "decisions") == 1
