@@ -235,8 +235,8 @@ def test_validate_a_configuration(place: Place) -> None:
     fas_evidence("plugin", "enroll", "fas1")
     ran = fas_evidence("config", "validate", "-o", "json")
     assert ran.code == 1
-    failed = {each["subject"]: each["finding"] for each in ran.json if each["verdict"] == "FAILED"}
-    assert failed == {"plug-ins": "1 enrolled, none with a credential that counts: certificates need TLS"}
+    problems = {each["subject"]: each["finding"] for each in ran.json if each["verdict"] == "FAILED"}
+    assert problems == {"plug-ins": "1 enrolled, none with a credential that counts: certificates need TLS"}
     fas_evidence("plugin", "enroll", "local", "--bearer")
     ran = fas_evidence("config", "validate", "-o", "json")
     assert (ran.code, ran.err) == (0, "")
