@@ -13,7 +13,9 @@ from tests.corpus.model import Case
 
 def main() -> int:
     """0 done, 1 the committed data is not what compiles, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m tests.corpus", description="Compile the attack and interop corpus.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.corpus", description="Compile the attack and interop corpus."
+    )
     wanted = parser.add_mutually_exclusive_group()
     wanted.add_argument("--check", action="store_true", help="compile and compare with the committed data")
     wanted.add_argument("--extract", metavar="DIR", type=Path, help="write the committed cases as files")

@@ -263,9 +263,11 @@ def _by_module(cases: list[Case]) -> Iterator[tuple[str, list[Case]]]:
 
 def _cell(text: str) -> str:
     shown = re.sub(r"[^\x20-\x7e]", lambda match: f"U+{ord(match.group()):04X}", text)
-    return shown.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_") if (
-        "`" not in shown
-    ) else shown.replace("|", "\\|")
+    return (
+        shown.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+        if ("`" not in shown)
+        else shown.replace("|", "\\|")
+    )
 
 
 def extract(cases: list[Case], data: Mapping[str, Mapping[str, str]], directory: Path) -> tuple[int, int]:

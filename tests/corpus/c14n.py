@@ -17,9 +17,7 @@ _TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"})
 _VALUE = str.maketrans({"&": "&amp;", "<": "&lt;", '"': "&quot;", "\t": "&#x9;", "\n": "&#xA;", "\r": "&#xD;"})
 
 
-def exclusive(
-    apex: etree._Element, *, prefixes: Collection[str] = (), without: etree._Element | None = None
-) -> bytes:
+def exclusive(apex: etree._Element, *, prefixes: Collection[str] = (), without: etree._Element | None = None) -> bytes:
     """Exclusive canonicalization of the subtree; `without` leaves out one element (the enveloped signature)."""
     return "".join(_write(apex, {}, frozenset(prefixes), without, inclusive=False)).encode()
 
@@ -38,21 +36,9 @@ def _write(
     inclusive: bool,
 ) -> list[str]:
     in_scope = {prefix: uri for prefix, uri in element.nsmap.items() if uri != XML}
-    attributes = []
+    attributes = _attributes(element)
     used: set[str | None] = {element.prefix}
-    for key, value in element.attrib.items():
-        name = etree.QName(str(key))
-        if name.namespace is None:
-            attributes.append(("", name.localname, name.localname, value))
-            continue
-        shown = str(
-            element.xpath(
-                "name(@*[namespace-uri() = $uri and local-name() = $local])", uri=name.namespace, local=name.localname
-            )
-        )
-        attributes.append((name.namespace, name.localname, shown, value))
-        if name.namespace != XML:
-            used.add(shown.partition(":")[0])
+    used |= {shown.partition(":")[0] for uri, _, shown, _ in attributes if uri not in {"", XML}}
     listed = {None if prefix == "#default" else prefix for prefix in prefixes}
     wanted = set(in_scope) if inclusive else used | (listed & set(in_scope))
     declarations = {}
@@ -78,3 +64,16 @@ def _write(
         out.append((child.tail or "").translate(_TEXT))
     out.append(f"</{shown_name}>")
     return out
+
+
+def _attributes(element: etree._Element) -> list[tuple[str, str, str, str]]:
+    """Namespace name, local name, name as written, and value of each attribute."""
+    found = []
+    for key, value in element.attrib.items():
+        name = etree.QName(str(key))
+        shown = name.localname
+        if name.namespace is not None:
+            which = "name(@*[namespace-uri() = $uri and local-name() = $local])"
+            shown = str(element.xpath(which, uri=name.namespace, local=name.localname))
+        found.append((name.namespace or "", name.localname, shown, value))
+    return found

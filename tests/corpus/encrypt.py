@@ -56,7 +56,6 @@ class Lock:
     place: str = "inside"
     cipher: Callable[[bytes], bytes] | None = None
     wrapped: Callable[[bytes], bytes] | None = None
-    key_bytes: int | None = None
     named_content: str | None = None
     named_transport: str | None = None
 
@@ -74,14 +73,13 @@ def seeded(label: str, data: bytes, length: int) -> bytes:
 def encrypted(plaintext: bytes, lock: Lock | None = None, *, name: str = "saml:EncryptedAssertion") -> etree._Element:
     """An EncryptedAssertion (or another wrapper) of these bytes."""
     lock = lock or Lock()
-    size = lock.key_bytes or _KEY_BYTES.get(lock.content, 32)
-    content_key = seeded("content key", plaintext, size)
+    content_key = seeded("content key", plaintext, _KEY_BYTES[lock.content])
     cipher = _content(plaintext, content_key, lock.content)
     if lock.cipher is not None:
         cipher = lock.cipher(cipher)
     wrapper = etree.Element(qname(name), nsmap={"saml": n.SAML, "xenc": n.XENC})
     data = below(wrapper, "xenc:EncryptedData", Id="_data1", Type=n.XENC + "Element")
-    below(data, "xenc:EncryptionMethod", Algorithm=lock.named_content or lock.content)
+    below(data, "xenc:EncryptionMethod", Algorithm=_named(lock.named_content, lock.content))
     info = etree.SubElement(data, qname("ds:KeyInfo"), nsmap={"ds": n.DS})
     parent = info if lock.place == "inside" else wrapper
     if lock.place == "sibling":
@@ -92,10 +90,14 @@ def encrypted(plaintext: bytes, lock: Lock | None = None, *, name: str = "saml:E
     return wrapper
 
 
+def _named(named: str | None, used: str) -> str:
+    return used if named is None else named
+
+
 def _encrypted_key(content_key: bytes, recipient: str, lock: Lock, number: int) -> etree._Element:
     made = etree.Element(qname("xenc:EncryptedKey"), nsmap={"xenc": n.XENC})
     made.set("Id", f"_key{number}")
-    method = below(made, "xenc:EncryptionMethod", Algorithm=lock.named_transport or lock.transport)
+    method = below(made, "xenc:EncryptionMethod", Algorithm=_named(lock.named_transport, lock.transport))
     if lock.digest is not None and lock.transport != RSA_15:
         etree.SubElement(method, qname("ds:DigestMethod"), nsmap={"ds": n.DS}).set("Algorithm", lock.digest)
     if lock.mgf is not None:
@@ -110,7 +112,7 @@ def _encrypted_key(content_key: bytes, recipient: str, lock: Lock, number: int) 
     else:
         digest = _HASH_OF.get(lock.digest or n.SHA1, "sha256")
         mask = _HASH_OF.get(lock.mgf or MGF1_SHA1, "sha256")
-        block = _oaep(content_key, size, digest, mask, lock.label or b"", recipient)
+        block = _oaep(content_key, size, (digest, mask), lock.label or b"", salt=recipient)
     wrapped = pow(int.from_bytes(block, "big"), public.e, public.n).to_bytes(size, "big")
     if lock.wrapped is not None:
         wrapped = lock.wrapped(wrapped)
@@ -118,8 +120,9 @@ def _encrypted_key(content_key: bytes, recipient: str, lock: Lock, number: int) 
     return made
 
 
-def _oaep(message: bytes, size: int, digest: str, mask: str, label: bytes, salt: str) -> bytes:
-    """EME-OAEP encoding (RFC 8017, 7.1.1) with a derived seed."""
+def _oaep(message: bytes, size: int, algorithms: tuple[str, str], label: bytes, *, salt: str) -> bytes:
+    """EME-OAEP encoding (RFC 8017, 7.1.1) with a derived seed; `algorithms` are digest and mask generation."""
+    digest, mask = algorithms
     length = hashlib.new(digest).digest_size
     block = hashlib.new(digest, label).digest() + bytes(size - len(message) - 2 * length - 2) + b"\1" + message
     seed = seeded("oaep " + salt, message, length)

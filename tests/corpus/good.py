@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from xml.sax.saxutils import quoteattr
 
@@ -16,7 +16,7 @@ from tests.corpus.encrypt import Lock, encrypted
 from tests.corpus.names import qname
 from tests.corpus.sign import How, below, element, sign
 
-ISSUED = datetime(2026, 1, 1, 12, 0, 0)
+ISSUED = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 AT = "2026-01-01T12:00:30Z"
 
 RESPONSE_ID = "_response1"
@@ -26,8 +26,7 @@ REQUEST_ID = "_request1"
 
 def instant(seconds: float = 0) -> str:
     """An instant so many seconds after the base message was issued, as xs:dateTime in UTC."""
-    shown = (ISSUED + timedelta(seconds=seconds)).isoformat()
-    return f"{shown}Z"
+    return (ISSUED + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +74,7 @@ class Launch:
     @property
     def assertion(self) -> etree._Element:
         """The first Assertion in the tree."""
-        found = next(self.root.iter(qname("saml:Assertion")))
-        return found
+        return next(self.root.iter(qname("saml:Assertion")))
 
     def find(self, path: str) -> etree._Element:
         """The first element at a path of prefixed names below the Response; `.` is the Response."""

@@ -24,8 +24,8 @@ from evidence_service.access.model import (
     Snapshot,
 )
 from evidence_service.access.policy import parse_policy
-from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate, TrustSnapshot
 from idp_certs.metadata import IdpMetadata, parse_metadata
+from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate, TrustSnapshot
 from tests.corpus.build import DATA, HERE
 from tests.corpus.model import Case, Setting
 
@@ -160,7 +160,7 @@ def codes(decision: Decision) -> tuple[str, ...]:
 def objection(case: Case, decision: Decision) -> str | None:
     """What is wrong with a decision on a case, or None."""
     answer = "allow" if isinstance(decision, Allow) else "deny"
-    found = f"{answer} {str(decision.reason)} {sorted(set(codes(decision)))}"
+    found = f"{answer} {decision.reason!s} {sorted(set(codes(decision)))}"
     if answer != case.decision:
         return f"{found} instead of {case.decision}"
     if str(decision.reason) not in case.reasons:

@@ -141,8 +141,7 @@ class Case:
                 "deny_after": self.setting.deny_after,
                 "certificates": {key: list(value) for key, value in self.setting.certificates.items()},
                 "rules": {
-                    name: None if entities is None else list(entities)
-                    for name, entities in self.setting.rules.items()
+                    name: None if entities is None else list(entities) for name, entities in self.setting.rules.items()
                 },
             }
         return data

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -21,7 +21,7 @@ from tests.corpus import c14n, keys
 from tests.corpus import names as n
 from tests.corpus.names import qname
 
-_RSA = {
+_RSA: dict[str, Callable[[], hashes.HashAlgorithm]] = {
     n.RSA_SHA1: hashes.SHA1,
     n.RSA_SHA256: hashes.SHA256,
     n.RSA_SHA384: hashes.SHA384,
@@ -29,7 +29,7 @@ _RSA = {
     n.RSA_MD5: hashes.MD5,
 }
 _PSS = {n.PSS_SHA256: "sha256", n.PSS_SHA384: "sha384", n.PSS_SHA512: "sha512"}
-_ECDSA = {
+_ECDSA: dict[str, Callable[[], hashes.HashAlgorithm]] = {
     n.ECDSA_SHA1: hashes.SHA1,
     n.ECDSA_SHA256: hashes.SHA256,
     n.ECDSA_SHA384: hashes.SHA384,
@@ -58,8 +58,8 @@ class How:
 
     `made_with` is the algorithm really used (None: the one named); `key_info` names certificates of
     `tests.corpus.keys`, or is a ready ds:KeyInfo, or None for none. `parent` is where the signature goes (default:
-    the element signed, after its Issuer). `digested` and `digest_value` replace what is digested or the digest.
-    `signed_info` changes SignedInfo before it is signed.
+    the element signed, after its Issuer), `tail` the text after it. `digested` and `digest_value` replace what is
+    digested or the digest. `signed_info` changes SignedInfo before it is signed.
     """
 
     key: str = "idp"
@@ -79,10 +79,10 @@ class How:
     key_info: Sequence[str] | etree._Element | None = ("idp",)
     parent: etree._Element | None = None
     index: int | None = None
+    tail: str | None = None
     prefix: str = "ds"
     signed_info: Callable[[etree._Element], None] | None = None
     wrap: bool = False
-    ids: dict[str, str] = field(default_factory=dict)
 
 
 def element(name: str, text: str | None = None, /, **attributes: str) -> etree._Element:
@@ -119,10 +119,25 @@ def sign(target: etree._Element, how: How | None = None) -> etree._Element:
     if index is None:
         index = 1 if len(parent) and parent[0].tag == qname("saml:Issuer") else 0
     parent.insert(index, signature)
+    signature.tail = how.tail
     info = below(signature, "ds:SignedInfo")
     method = below(info, "ds:CanonicalizationMethod", Algorithm=how.c14n)
     _prefix_list(method, how.c14n_prefixes)
     below(info, "ds:SignatureMethod", Algorithm=how.method)
+    _refer(info, target, signature, how)
+    if how.signed_info is not None:
+        how.signed_info(info)
+    value = raw_signature(info, how)
+    below(signature, "ds:SignatureValue", encoded(value, wrap=how.wrap))
+    if isinstance(how.key_info, etree._Element):
+        signature.append(how.key_info)
+    elif how.key_info is not None:
+        signature.append(key_info(*how.key_info, wrap=how.wrap))
+    return signature
+
+
+def _refer(info: etree._Element, target: etree._Element, signature: etree._Element, how: How) -> None:
+    """Add the Reference with its digest."""
     reference = below(info, "ds:Reference")
     uri = "#" + (target.get("ID") or "") if how.uri_of_id else how.uri
     if uri is not None:
@@ -142,15 +157,6 @@ def sign(target: etree._Element, how: How | None = None) -> etree._Element:
         digested = _canonical(target, how.transforms or (), without=signature)
     digest = hashlib.new(_DIGESTS.get(how.digest_method, "sha256"), digested).digest()
     below(reference, "ds:DigestValue", how.digest_value or encoded(digest))
-    if how.signed_info is not None:
-        how.signed_info(info)
-    value = raw_signature(info, how)
-    below(signature, "ds:SignatureValue", encoded(value, wrap=how.wrap))
-    if isinstance(how.key_info, etree._Element):
-        signature.append(how.key_info)
-    elif how.key_info is not None:
-        signature.append(key_info(*how.key_info, wrap=how.wrap))
-    return signature
 
 
 def raw_signature(info: etree._Element, how: How) -> bytes:
@@ -233,9 +239,7 @@ def _prefix_list(parent: etree._Element, prefixes: str | None) -> None:
         made.set("PrefixList", prefixes)
 
 
-def _canonical(
-    target: etree._Element, transforms: Sequence[Transform], *, without: etree._Element | None
-) -> bytes:
+def _canonical(target: etree._Element, transforms: Sequence[Transform], *, without: etree._Element | None) -> bytes:
     kinds = [transform.uri for transform in transforms]
     left_out = without if n.ENVELOPED in kinds or not kinds else None
     if left_out is None and without is not None and target in list(without.iterancestors()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lxml import etree
 
@@ -64,7 +64,7 @@ def stylesheet() -> etree._Element:
         "str_transform": given(lambda: Transform(uri="http://schemas.xmlsoap.org/2003/06/STR-Transform"), label="D06"),
     },
 )
-def d01_third_transform(build: type[Transform]) -> Launch:
+def d01_third_transform(build: Callable[[], Transform]) -> Launch:
     """Genuinely signed with a third transform:"""
     return Launch().sign(transforms=(*PLAIN_TRANSFORMS, build()))
 

@@ -738,7 +738,14 @@ def b42_comment_in_digest_value() -> Launch:
     return launch
 
 
-@case("B43", deny="signature_structure", both=True, bug=WRAP, origin="xmlseclibs 4, goxmldsig", each={"first": 2, "last": 3})
+@case(
+    "B43",
+    deny="signature_structure",
+    both=True,
+    bug=WRAP,
+    origin="xmlseclibs 4, goxmldsig",
+    each={"first": 2, "last": 3},
+)
 def b43_two_digest_values(index: int) -> Launch:
     """A forged DigestValue stands beside the genuine one, at index:"""
     forged = next(Launch(upn=n.ADMIN, name_id=n.ADMIN).sign(key="attacker").root.iter(qname("ds:DigestValue")))
@@ -779,9 +786,7 @@ def b47_manifest() -> Launch:
     """Reference is to a ds:Manifest that lists the assertion; verifiers need not check its digests."""
     launch = Launch(upn=n.ADMIN)
     manifest = element("ds:Manifest", ID="_manifest")
-    signature = sign(
-        manifest, How(parent=launch.assertion, index=1, reference_type=n.DS + "Manifest")
-    )
+    signature = sign(manifest, How(parent=launch.assertion, index=1, reference_type=n.DS + "Manifest"))
     below(signature, "ds:Object").append(manifest)
     return launch
 
@@ -821,13 +826,19 @@ def b48_odd_assertion_id(value: str) -> Launch:
     return Launch(assertion_id=value).sign()
 
 
-@case("B48", deny="id_invalid", bug=BugType.PARSER_DIFFERENTIAL, each={"newline": "_r\n", "quote": "_r'", "blank": "_r x"})
+@case(
+    "B48", deny="id_invalid", bug=BugType.PARSER_DIFFERENTIAL, each={"newline": "_r\n", "quote": "_r'", "blank": "_r x"}
+)
 def b48_odd_response_id(value: str) -> Launch:
     """The unsigned Response's ID holds:"""
     return Launch(response_id=value).sign()
 
 
-@case("B48", allow=True, each={"digits_first": "3f1c-77", "dots": "id.1-2_3", "guid": "0b8f9c1e-5c1d-4c35-9e0e-1d2f3a4b5c6d"})
+@case(
+    "B48",
+    allow=True,
+    each={"digits_first": "3f1c-77", "dots": "id.1-2_3", "guid": "0b8f9c1e-5c1d-4c35-9e0e-1d2f3a4b5c6d"},
+)
 def b48_usual_assertion_id(value: str) -> Launch:
     """IDs as products make them, although xs:NCName forbids a leading digit:"""
     return Launch(assertion_id=value).sign()
@@ -915,13 +926,12 @@ def b55_signed_response_with_replaced_assertion() -> Launch:
 def b56_transform_that_selects_a_part() -> Launch:
     """The assertion's signature selects only its Issuer by an XPath transform; the rest was changed."""
     xpath = element("ds:XPath", "ancestor-or-self::*[local-name()='Issuer']")
-    launch = Launch(upn=n.ADMIN).sign(
+    return Launch(upn=n.ADMIN).sign(
         transforms=(
             Transform(uri=n.ENVELOPED),
             Transform(uri="http://www.w3.org/TR/1999/REC-xpath-19991116", inside=(xpath,)),
         )
     )
-    return launch
 
 
 @case("B57", deny="digest_mismatch", both=True, bug=WRAP)
@@ -949,9 +959,7 @@ def b57_foreign_content_in_key_info_for_the_victim() -> Launch:
     launch = Launch().sign()
     info = signature_in(launch.assertion)[2]
     info.append(claim_upn(unsigned(launch.find("saml:Assertion/saml:Subject")), n.ADMIN))
-    info.append(
-        claim_upn(unsigned(launch.find("saml:Assertion/saml:AttributeStatement")), n.ADMIN)
-    )
+    info.append(claim_upn(unsigned(launch.find("saml:Assertion/saml:AttributeStatement")), n.ADMIN))
     return launch
 
 

@@ -13,7 +13,7 @@ from tests.corpus.build import case, given
 from tests.corpus.good import Launch, alone, extensions
 from tests.corpus.model import BugType
 from tests.corpus.names import qname
-from tests.corpus.sign import EMPTY_SHA256, below, element
+from tests.corpus.sign import EMPTY_SHA256, PLAIN_TRANSFORMS, How, Transform, below, element
 
 DIFFERENTIAL = BugType.PARSER_DIFFERENTIAL
 DOS = BugType.DENIAL_OF_SERVICE
@@ -57,10 +57,12 @@ def c01_internal_entity() -> bytes:
     return b'<!DOCTYPE r [<!ENTITY e "admin">]>' + in_name_id(b"&e;")
 
 
-@case("C01", deny="xml_dtd", bug=DIFFERENTIAL, each={"upper": b"<!DOCTYPE r>", "blank": b"<!DOCTYPE\nr\n>", "late": b""})
+@case(
+    "C01", deny="xml_dtd", bug=DIFFERENTIAL, each={"upper": b"<!DOCTYPE r>", "blank": b"<!DOCTYPE\nr\n>", "late": b""}
+)
 def c01_doctype_alone(doctype: bytes) -> bytes:
     """A DOCTYPE that declares nothing, before the genuine message:"""
-    return (b" " * 5000 + b"<!DOCTYPE r []>" if not doctype else doctype) + genuine()
+    return (doctype or b" " * 5000 + b"<!DOCTYPE r []>") + genuine()
 
 
 @case("C02", deny="xml_dtd", bug=SSRF, origin="CVE-2016-10127, CVE-2016-10149, CVE-2017-1000061")
@@ -161,7 +163,9 @@ def c11_declared_encoding(name: str) -> bytes:
     return f'<?xml version="1.0" encoding="{name}"?>'.encode() + genuine()
 
 
-@case("C11", deny=("xml_encoding", "xml_malformed"), bug=DIFFERENTIAL, each={"empty": "", "blank": " UTF-8", "dash": "-"})
+@case(
+    "C11", deny=("xml_encoding", "xml_malformed"), bug=DIFFERENTIAL, each={"empty": "", "blank": " UTF-8", "dash": "-"}
+)
 def c11_bad_encoding_name(name: str) -> bytes:
     """The declared encoding is not a name at all:"""
     return f'<?xml version="1.0" encoding="{name}"?>'.encode() + genuine()
@@ -243,17 +247,17 @@ def c16_many_attributes(count: int) -> bytes:
 
 @case("C16", deny="xml_limits", bug=DOS)
 def c16_long_attribute() -> bytes:
-    """An attribute value of 150,000 characters."""
-    return in_response(b'Consent="' + b"a" * 150_000 + b'"')
+    """An attribute value of 20,000 characters."""
+    return in_response(b'Consent="' + b"a" * 20_000 + b'"')
 
 
 @case("C16", deny=("xml_limits", "xml_malformed"), bug=DOS)
 def c16_long_name() -> bytes:
-    """An element name of 100,000 characters."""
-    return with_extension(b"<" + b"a" * 100_000 + b"/>")
+    """An element name of 60,000 characters."""
+    return with_extension(b"<" + b"a" * 60_000 + b"/>")
 
 
-@case("C17", deny=("xml_limits", "evidence_too_large"), bug=DOS, each={"6000": 6000, "64000": 64_000})
+@case("C17", deny=("xml_limits", "evidence_too_large"), bug=DOS, each={"600": 600, "6000": 6000})
 def c17_many_namespaces(count: int) -> bytes:
     """This many namespace declarations on one element:"""
     return in_response(b" ".join(b'xmlns:n%d="urn:x:%d"' % (number, number) for number in range(count)))
@@ -265,16 +269,16 @@ def c17_namespace_redeclared_on_many_elements() -> bytes:
     return with_extension(b'<x xmlns:q="urn:q"/>' * 4000)
 
 
-@case("C17", deny="evidence_too_large", bug=DOS, each={"text": b" ", "xml": b"<a/>"})
+@case("C17", deny="evidence_too_large", bug=DOS, each={"blanks": b" "})
 def c17_too_large(filler: bytes) -> bytes:
     """More than 256 KiB, filled with:"""
-    return genuine() + filler * (300 * 1024 // len(filler))
+    return genuine() + filler * (257 * 1024)
 
 
 @case("C17", deny="evidence_too_large", bug=DOS)
 def c17_too_large_in_base64() -> bytes:
     """More than 256 KiB after decoding base64."""
-    return base64.b64encode(genuine() + b" " * (300 * 1024))
+    return base64.b64encode(genuine() + b" " * (253 * 1024))
 
 
 @case("C17", allow=True)
@@ -359,13 +363,13 @@ def c23_processing_instruction(act: Callable[[bytes], bytes]) -> bytes:
     return act(genuine())
 
 
-GOLDEN = dict(digested=b"", digest_value=EMPTY_SHA256)
+GOLDEN = How(digested=b"", digest_value=EMPTY_SHA256)
 
 
 @case("C24", deny="xml_namespace", both=True, bug=DIFFERENTIAL, origin="CVE-2025-66475")
 def c24_golden_response() -> bytes:
     """A genuine signature over the empty digest, and a relative namespace name at which canonicalization fails."""
-    launch = Launch(upn=n.ADMIN, name_id=n.ADMIN).sign(**GOLDEN)
+    launch = Launch(upn=n.ADMIN, name_id=n.ADMIN).sign(GOLDEN)
     return launch.wire().replace(b"<saml:Assertion ", b'<saml:Assertion xmlns:r="1" ', 1)
 
 
@@ -373,7 +377,15 @@ def c24_golden_response() -> bytes:
     "C24",
     deny="xml_namespace",
     bug=DIFFERENTIAL,
-    each={"number": b"1", "path": b"a/b", "dot": b"./x", "root": b"/x", "fragment": b"#x", "host": b"//host/x", "dots": b".."},
+    each={
+        "number": b"1",
+        "path": b"a/b",
+        "dot": b"./x",
+        "root": b"/x",
+        "fragment": b"#x",
+        "host": b"//host/x",
+        "dots": b"..",
+    },
 )
 def c24_relative_namespace(name: bytes) -> bytes:
     """The Response, outside the signature, declares the relative namespace name:"""
@@ -389,7 +401,7 @@ def c24_relative_namespace_in_use() -> bytes:
 @case("C25", deny="digest_mismatch", both=True, bug=BugType.SIGNATURE_BYPASS, origin="CVE-2025-66475")
 def c25_empty_digest() -> Launch:
     """A genuine signature over the digest of nothing, without a relative namespace name."""
-    return Launch(upn=n.ADMIN, name_id=n.ADMIN).sign(**GOLDEN)
+    return Launch(upn=n.ADMIN, name_id=n.ADMIN).sign(GOLDEN)
 
 
 @case(
@@ -406,9 +418,7 @@ def c25_empty_digest() -> Launch:
         "undeclared_prefix": given(b'b:a="x"', label="C26f"),
         "prefix_twice": given(b'xmlns:a="urn:a" xmlns:a="urn:b"', label="C26g"),
         "attribute_twice": given(b'Consent="a" Consent="b"', label="C26h"),
-        "attribute_twice_by_namespace": given(
-            b'xmlns:a="urn:a" xmlns:b="urn:a" a:x="1" b:x="2"', label="C26i"
-        ),
+        "attribute_twice_by_namespace": given(b'xmlns:a="urn:a" xmlns:b="urn:a" a:x="1" b:x="2"', label="C26i"),
         "two_colons": given(b'a:b:c="x"', label="C26j"),
     },
 )
@@ -476,7 +486,7 @@ def c28_not_one_document(act: Callable[[bytes], bytes]) -> bytes:
         "unquoted_attribute": lambda octets: octets.replace(b'Version="2.0"', b"Version=2.0", 1),
         "bare_ampersand": lambda octets: octets.replace(b"alice@", b"alice&@", 1),
         "less_than_in_attribute": lambda octets: octets.replace(b'Version="2.0"', b'Version="<2.0"', 1),
-        "only_less_than": lambda octets: b"<",
+        "only_less_than": lambda _: b"<",
         "open_cdata": lambda octets: octets.replace(b"alice@", b"<![CDATA[alice@", 1),
         "cdata_end_in_text": lambda octets: octets.replace(b"alice@", b"]]>alice@", 1),
         "no_encoding_quotes": lambda octets: b"<?xml version=1.0?>" + octets,
@@ -523,8 +533,6 @@ def c33_prefix_rebound_outside_the_signature() -> bytes:
 @case("C34", deny="digest_mismatch", bug=DIFFERENTIAL)
 def c34_prefix_in_a_prefix_list_rebound() -> bytes:
     """As before, but the signature's PrefixList covers the prefix."""
-    from tests.corpus.sign import PLAIN_TRANSFORMS, Transform  # noqa: PLC0415 - only here
-
     launch = Launch()
     etree.cleanup_namespaces(launch.root, keep_ns_prefixes=["xs"], top_nsmap={"xs": n.XS, "xsi": n.XSI})
     launch.find(UPN_VALUE).set(qname("xsi:type"), "xs:string")
@@ -550,7 +558,7 @@ def c35_empty_evidence() -> bytes:
     bug=DIFFERENTIAL,
     origin="SAML bindings 3.5.4, RFC 4648",
     each={
-        "text": lambda text: b"hello",
+        "text": lambda _: b"hello",
         "newlines": lambda text: b"\n".join(text[at : at + 76] for at in range(0, len(text), 76)),
         "trailing_newline": lambda text: text + b"\n",
         "leading_blank": lambda text: b" " + text,
@@ -564,7 +572,7 @@ def c35_empty_evidence() -> bytes:
         "data_url": lambda text: b"data:text/xml;base64," + text,
         "json": lambda text: b'"' + text + b'"',
         "non_ascii": lambda text: text[:80] + b"\xc3\xa9" + text[80:],
-        "blanks": lambda text: b"   ",
+        "blanks": lambda _: b"   ",
     },
 )
 def c36_bad_base64(act: Callable[[bytes], bytes]) -> bytes:
@@ -588,7 +596,12 @@ def c37_base64_twice() -> bytes:
     return base64.b64encode(base64.b64encode(genuine()))
 
 
-@case("C37", deny=("xml_malformed", "evidence_encoding", "xml_encoding"), bug=DOS, each={"deflate": -15, "zlib": 15, "gzip": 31})
+@case(
+    "C37",
+    deny=("xml_malformed", "evidence_encoding", "xml_encoding"),
+    bug=DOS,
+    each={"deflate": -15, "zlib": 15, "gzip": 31},
+)
 def c37_compressed(window: int) -> bytes:
     """Base64 of compressed XML, as the redirect binding has it: nothing is inflated."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, window)

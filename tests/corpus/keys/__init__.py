@@ -162,11 +162,9 @@ def make_missing() -> list[str]:
         path = HERE / f"{name}.pem"
         if path.exists():
             continue
-        key: PrivateKey
-        if isinstance(kind, int):
-            key = rsa.generate_private_key(65537, kind)
-        else:
-            key = ec.generate_private_key(kind)
+        key: PrivateKey = (
+            rsa.generate_private_key(65537, kind) if isinstance(kind, int) else ec.generate_private_key(kind)
+        )
         path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         made.append(name)
     return made
