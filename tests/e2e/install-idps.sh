@@ -14,7 +14,7 @@ fail() { printf 'install-idps: %s\n' "$*" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || fail 'run as root: Debian packages are installed'
 command -v apt-get >/dev/null || fail 'apt-get is missing: this script is for Debian 12'
 
-packages=(openssl php-cli php-sqlite3 php-xml php-mbstring php-curl simplesamlphp xmlsec1)
+packages=(ca-certificates php-cli php-sqlite3 php-xml php-mbstring php-curl simplesamlphp xmlsec1)
 if node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1; then
     say "node $(node --version) and npm $(npm --version) are there"
 else
