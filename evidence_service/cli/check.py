@@ -33,7 +33,7 @@ def judge_file(
     policy: Path | None,
     phase: str | None,
     rule: str | None,
-    output: Output,
+    form: Output,
 ) -> int:
     """Judge one file and print what was found; 0 for an allow, 1 for a deny. Raises BadInput."""
     if file is None or metadata is None or upn is None:
@@ -54,28 +54,15 @@ def judge_file(
         rule=rule,
     )
     for text in known.warnings(now):
-        warn(text)
+        output.warning(text)
     examination = judge(question, known.providers, NO_POLICY if policy is None else load_policy(policy))
-    if output is Output.JSON:
-        _json(examination.decision)
+    if form is Output.JSON:
+        output.emit_json(decision_json(examination.decision))
     else:
         print_examination(examination)
         if policy is None:
-            _no_policy()
+            output.warning("no --policy was given, and the default policy allows nobody; see docs/policy.md")
     return ExitCode.DONE if isinstance(examination.decision, Allow) else ExitCode.NEGATIVE
-
-
-def _json(decision: Decision) -> None:
-    output.emit_json(decision_json(decision))
-
-
-def warn(text: str) -> None:
-    """One line on stderr."""
-    output.warning(text)
-
-
-def _no_policy() -> None:
-    warn("no --policy was given, and the default policy allows nobody; see docs/policy.md")
 
 
 def print_examination(examination: Examination) -> None:

@@ -138,9 +138,7 @@ def check(
         return judge_batch(batch)
     from evidence_service.cli.check import judge_file
 
-    return judge_file(
-        file=file, metadata=metadata, upn=upn, at=at, policy=policy, phase=phase, rule=rule, output=output
-    )
+    return judge_file(file=file, metadata=metadata, upn=upn, at=at, policy=policy, phase=phase, rule=rule, form=output)
 
 
 @app.command()

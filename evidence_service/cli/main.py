@@ -22,12 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     output.safe_streams()
+    code = _run(words)
     try:
-        code = _run(words)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader went away. What the interpreter flushes at exit must not complain about it again.
+    except OSError as problem:
+        # What the interpreter flushes at exit must not complain about it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if code != ExitCode.DEPENDENCY and not isinstance(problem, BrokenPipeError):
+            output.error(_os_error(problem))
         return ExitCode.DEPENDENCY
     return code
 

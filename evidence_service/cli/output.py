@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SHOWN_CHARACTERS = 300
 PIPE_WIDTH = 1000  # off a terminal a row is one line, so that grep and awk can work on it
 
+_WHOLE = frozenset({"", "at", "check", "decision", "finding", "kind", "reason", "state"})  # codes are never broken
+
 
 class Output(StrEnum):
     """How a reading command prints."""
@@ -106,7 +108,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, nothing: 
     out = console()
     drawn = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        drawn.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     for row in rows:
         cells = (cell if isinstance(cell, Cell) else Cell(value=cell) for cell in row)
         drawn.add_row(*(Text(shown(cell.value), style=cell.style) for cell in cells))

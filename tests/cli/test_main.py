@@ -141,6 +141,23 @@ def test_what_is_not_needed_is_not_loaded() -> None:
     assert not set(offline) & {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic"}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without space")
+def test_output_that_cannot_be_written(place: Place) -> None:
+    """A full disk under stdout is one line and exit code 3, for long and short output."""
+    line = {"id": "a", "file": "evidence.xml", "metadata": "metadata.xml", "upn": names.ALICE}
+    place.write("batch.jsonl", json.dumps(line))
+    for arguments in (("reason",), ("--version",), ("check", "--batch", "batch.jsonl")):
+        with Path("/dev/full").open("wb") as full:
+            command = [sys.executable, "-m", "evidence_service", *arguments]
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60, env=_environment()
+            )
+        assert done.returncode == 3
+        assert done.stderr.decode().splitlines() == [
+            "error: No space left on device; check the path, its permissions and the space on its disk"
+        ]
+
+
 @pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
 def test_no_database(place: Place, command: tuple[str, str]) -> None:
     """Reading from a database that is not there says so and makes none."""
