@@ -16,7 +16,7 @@ import uvicorn
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 
-from evidence_service.adapters.config_store import ConfigStore, StoredPlugin
+from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import StoreUnavailable, open_database
 from evidence_service.adapters.journal import Journal
 from evidence_service.adapters.snapshots import SnapshotHolder
@@ -59,8 +59,6 @@ def run(settings: Settings) -> int:
                 return runner.run(_serve(settings, engine, listener, tls))
         except StoreUnavailable as error:
             return _refuse(str(error), DEPENDENCY_FAILED)
-        except TlsError as error:
-            return _refuse(str(error), BAD_INPUT)
         finally:
             engine.dispose()
 
@@ -125,15 +123,18 @@ class _Callers:
     def __init__(self, engine: Engine, tls: ServerTls | None) -> None:
         self._store = ConfigStore(engine)
         self._tls = tls
-        self.plugins: tuple[StoredPlugin, ...] = ()
         self.revoked: frozenset[str] = frozenset()
 
     def load(self) -> None:
-        """Read them. Raises StoreUnavailable and TlsError."""
-        self.plugins = self._store.list_plugins()
-        self.revoked = frozenset(each.fingerprint for each in self.plugins if each.revoked_at is not None)
-        if self._tls is not None:
-            self._tls.trust(each.certificate_der for each in self.plugins if each.certificate_der is not None)
+        """Read them. Raises StoreUnavailable."""
+        plugins = self._store.list_plugins()
+        self.revoked = frozenset(each.fingerprint for each in plugins if each.revoked_at is not None)
+        if self._tls is None:
+            return
+        unusable = self._tls.trust(each.certificate_der for each in plugins if each.certificate_der is not None)
+        for each in plugins:
+            if each.certificate_der in unusable:
+                _log.error("plugin_certificate_unusable", plugin=each.name)
 
 
 async def _keep_fresh(
@@ -143,11 +144,16 @@ async def _keep_fresh(
 
     The database is asked in a thread; while it does not answer, this loop still beats: a restart would not cure it.
     """
+    known = True
 
     def look() -> None:
+        nonlocal known
         if holder.refresh():
-            callers.load()
+            known = False
             _log.info("configuration_changed", snapshot=holder.current().version)
+        if not known:
+            callers.load()
+            known = True
         if tls is not None and tls.reload():
             _log.info("server_certificate_reloaded")
 

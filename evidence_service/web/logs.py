@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import sys
 import traceback
@@ -64,13 +66,40 @@ class _ToStructlog(logging.Handler):
         )
 
 
+class _Sink:
+    """Writes lines; in an event loop those of one round go out together, since each flush costs a thread switch."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._waiting = False
+
+    def msg(self, line: bytes) -> None:
+        self._stream.write(line + b"\n")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._stream.flush()
+            return
+        if not self._waiting:
+            self._waiting = True
+            loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._waiting = False
+        with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more, and nobody could be told
+            self._stream.flush()
+
+    log = debug = info = warn = warning = error = critical = fatal = exception = msg
+
+
 def configure_logs(level: str = "info", stream: BinaryIO | None = None) -> None:
     """Send structlog and the standard library's logging to `stream` (stderr) as JSON lines."""
     number = logging.getLevelNamesMapping()[level.upper()]
+    sink = _Sink(stream or sys.stderr.buffer)
     structlog.configure(
         processors=[*_SHARED, structlog.processors.JSONRenderer(serializer=_json)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.BytesLoggerFactory(stream or sys.stderr.buffer),
+        logger_factory=lambda *_: sink,
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()

@@ -11,11 +11,28 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
+import structlog
+
+_log = structlog.get_logger()
+
 CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # forward secrecy and AEAD (ASVS 12.1.2); TLS 1.3 has no others
 
 
 class TlsError(ValueError):
     """Certificate or key of the listener cannot be used; `str()` is one clear line that names the file."""
+
+
+class _Reporting(ssl.SSLObject):
+    """A connection that says why its handshake failed; the event loop keeps that to itself."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            _log.warning("handshake_refused", why=error.reason, verification=getattr(error, "verify_message", None))
+            raise
 
 
 def _new_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -25,6 +42,7 @@ def _new_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_OPTIONAL
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.sslobject_class = _Reporting
     _load_pair(context, certificate, key)
     return context
 
@@ -62,23 +80,22 @@ class ServerTls:
         self.context = _new_context(certificate, key)
         self._stamp = self._stamps()
 
-    def trust(self, certificates: Iterable[bytes]) -> int:
-        """Accept handshakes with these certificates (DER); answers how many are new.
+    def trust(self, certificates: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Accept handshakes with these certificates (DER); answers those that OpenSSL cannot use.
 
         One that is no longer enrolled stays until the next start: it passes the handshake and is then refused.
-        Raises TlsError for one that OpenSSL cannot read; those before it count.
         """
-        added = 0
+        unusable = []
         for der in certificates:
             if der in self._anchors:
                 continue
             try:
                 self.context.load_verify_locations(cadata=der)
-            except ssl.SSLError as error:
-                raise TlsError("a plug-in's certificate cannot be used as a trust anchor") from error
-            self._anchors.add(der)
-            added += 1
-        return added
+            except ssl.SSLError:
+                unusable.append(der)
+            else:
+                self._anchors.add(der)
+        return tuple(unusable)
 
     def reload(self, *, force: bool = False) -> bool:
         """Take the server's certificate from its files again, where they changed; answers whether it did.

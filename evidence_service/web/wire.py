@@ -108,7 +108,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(description="As asked. Empty where this service failed before it could read the question."),
     ]
     decision_id: Annotated[
-        str, msgspec.Meta(description="Names the record: `fas-evidence explain DECISION_ID`. Empty: not recorded.")
+        str, msgspec.Meta(description="Names the record, if it could be made: `fas-evidence explain DECISION_ID`.")
     ]
     decision: Annotated[Literal["allow", "deny"], msgspec.Meta(description="What the plug-in must do.")]
     reason: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from evidence_service.access.model import FasRule, Mode
 from evidence_service.adapters.config_store import ConfigStore
-from evidence_service.adapters.journal import Entry, JournalUnavailable, Recorded
+from evidence_service.adapters.journal import Entry, Journal, JournalUnavailable, Recorded
 from evidence_service.web.decisions import STAGES
 from tests.web.plane import NOW, Plane, evidence, plane, run
 
@@ -118,11 +118,11 @@ def test_promise_1_every_stage_is_passed(tmp_path: Path) -> None:
 class _Sick:
     """A journal that fails as told and otherwise is the real one."""
 
-    def __init__(self, real: Any, outcome: BaseException | float) -> None:
+    def __init__(self, real: Journal, outcome: BaseException | float) -> None:
         self._real = real
         self._outcome = outcome
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._real, name)
 
     async def record(self, entry: Entry) -> Recorded:
@@ -162,7 +162,7 @@ def test_promise_1_a_snapshot_that_cannot_be_had_denies(tmp_path: Path) -> None:
     """Nothing can be recorded without a snapshot, and nothing is permitted."""
 
     class Nothing:
-        def __getattr__(self, name: str) -> Any:
+        def __getattr__(self, name: str) -> NoReturn:
             raise MemoryError
 
     async def scenario() -> None:
@@ -177,7 +177,7 @@ def test_promise_1_a_snapshot_that_cannot_be_had_denies(tmp_path: Path) -> None:
 def test_promise_1_a_broken_clock_denies(tmp_path: Path) -> None:
     """Without the time there is no id and no record; the answer is a deny all the same."""
 
-    def broken() -> Any:
+    def broken() -> NoReturn:
         raise OSError
 
     async def scenario() -> None:

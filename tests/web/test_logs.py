@@ -55,7 +55,7 @@ def test_lines_of_libraries_come_out_the_same_way(sink: io.BytesIO) -> None:
 def test_exceptions_are_named_without_their_text(sink: io.BytesIO) -> None:
     """Type and places help to repair; the text may name a person (promise 72)."""
     try:
-        raise KeyError("alice@corp.example")
+        _ = json.loads("{}")["alice@corp.example"]
     except KeyError as error:
         structlog.get_logger().error("internal_error", exc_info=error)
         logging.getLogger("library").exception("failed")

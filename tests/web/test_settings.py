@@ -81,7 +81,7 @@ def test_an_unusable_setting_is_named(given: dict[str, Any], said: str) -> None:
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A typing error must not leave a setting at its default."""
     monkeypatch.setenv(f"{PREFIX}LISTEN_PROT", "1")
-    with pytest.raises(SettingsError, match="FAS_EVIDENCE_LISTEN_PROT: there is no setting"):
+    with pytest.raises(SettingsError, match=r"FAS_EVIDENCE_LISTEN_PROT: there is no setting"):
         load_settings()
 
 
@@ -110,7 +110,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_value_of_the_environment_is_named_as_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line names the variable, as the person knows it."""
     monkeypatch.setenv(f"{PREFIX}MAX_IN_FLIGHT", "many")
-    with pytest.raises(SettingsError, match="^FAS_EVIDENCE_MAX_IN_FLIGHT: "):
+    with pytest.raises(SettingsError, match=r"^FAS_EVIDENCE_MAX_IN_FLIGHT: "):
         load_settings()
 
 
