@@ -28,6 +28,7 @@ from evidence_service.web.tls import ServerTls, TlsError
 from evidence_service.web.transport import TransportLimits, guarded_protocol
 
 OK, BAD_INPUT, DEPENDENCY_FAILED = 0, 2, 3
+FILES_BESIDE_CONNECTIONS = 128
 
 _log = structlog.get_logger()
 
@@ -39,6 +40,7 @@ class _CannotListenError(Exception):
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; answers the exit code. What is wrong at start is one line on stderr."""
     configure_logs(settings.log_level)
+    _allow_connections(settings.max_connections)
     try:
         tls = None
         if settings.tls_certificate is not None and settings.tls_key is not None:
@@ -48,7 +50,8 @@ def run(settings: Settings) -> int:
         return _refuse(str(error), BAD_INPUT)
     with contextlib.closing(listener):
         try:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            if not settings.database_url:
+                settings.data_dir.mkdir(parents=True, exist_ok=True)
             engine = open_database(settings.effective_database_url)
         except OSError as error:
             return _refuse(f"data_dir: cannot create {settings.data_dir}: {error.strerror}", BAD_INPUT)
@@ -74,6 +77,22 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def _allow_connections(count: int) -> None:
+    """Raise this process's own limit of open files, as far as it may; a connection is a file."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows, which has no such limit
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + FILES_BESIDE_CONNECTIONS
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < count + FILES_BESIDE_CONNECTIONS:
+        _log.warning("few_open_files", problem=f"max_connections is {count}, but only {hard} files may be open")
 
 
 def _listen(settings: Settings) -> socket.socket:
