@@ -124,7 +124,7 @@ class Compiler:
         for variant, value in registered.each.items():
             entry = value if isinstance(value, Given) else Given(value, {})
             expectation = _changed(registered.expectation, entry.changes)
-            shown = f"{description} {expectation.about or f'[{variant}]'}"
+            shown = f"{description} {expectation.about or _in_words(description, variant)}"
             self._one(f"{name}[{variant}]", shown, expectation, registered.build(entry.argument))
 
     def _one(self, name: str, description: str, expectation: Expectation, evidence: Evidence) -> None:
@@ -171,6 +171,11 @@ class Compiler:
             name = f"{'-'.join(changes)}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
         self.policies[name] = text
         return name
+
+
+def _in_words(description: str, variant: str) -> str:
+    words = variant.replace("_", " ")
+    return f"({words})" if description.endswith(".") else f"{words}."
 
 
 def load() -> list[Registered]:
@@ -270,6 +275,11 @@ def _cell(text: str) -> str:
     )
 
 
+def _ends_as_text_files_do(evidence: bytes) -> bool:
+    """Base64 that ends with a line break: in a file the line break belongs to the file."""
+    return evidence.endswith(b"\n") and b"<" not in evidence
+
+
 def extract(cases: list[Case], data: Mapping[str, Mapping[str, str]], directory: Path) -> tuple[int, int]:
     """Write every case as files, with `batch.jsonl` for `fas-evidence check --batch` and `expected.jsonl`.
 
@@ -289,7 +299,7 @@ def extract(cases: list[Case], data: Mapping[str, Mapping[str, str]], directory:
         file = f"evidence/{number:04d}.xml"
         if made.evidence is not None:
             (directory / file).write_bytes(made.evidence)
-        if made.evidence is None or made.seen or made.setting or made.rule:
+        if made.evidence is None or made.seen or made.setting or made.rule or _ends_as_text_files_do(made.evidence):
             left_out += 1
             continue
         line = {

@@ -82,6 +82,32 @@ def signed_donor() -> etree._Element:
     return entity
 
 
+ADFS = "http://adfs.corp.example/adfs/services/trust"
+ENTRA = "https://sts.windows.net/3f1c77aa-0000-4c35-9e0e-1d2f3a4b5c6d/"
+OKTA = "http://www.okta.com/exk1fcia6d6EMsf331d8"
+PING = "ping.corp.example:entityId"
+KEYCLOAK = "https://keycloak.corp.example/realms/corp"
+SHIBBOLETH = "https://idp.corp.example/idp/shibboleth"
+SIMPLESAMLPHP = "https://ssp.corp.example/simplesaml/module.php/saml/idp/metadata"
+GOOGLE = "https://accounts.google.com/o/saml2?idpid=C01abcdef"
+ONELOGIN = "https://app.onelogin.com/saml/metadata/123456"
+CITRIX = "https://idp-ns.corp.example/saml/login"
+
+
+def adfs() -> etree._Element:
+    """FederationMetadata.xml: four roles, keys for encryption, signed by the key that it announces."""
+    fed = "http://docs.oasis-open.org/wsfed/federation/200706"
+    entity = descriptor(ADFS, ("idp",), encryption=("idp_encryption",), elsewhere=("idp_next",), element_id="_adfs1")
+    for number, kind in enumerate(("ApplicationServiceType", "SecurityTokenServiceType")):
+        role = etree.Element(qname("md:RoleDescriptor"), nsmap={"xsi": n.XSI, "fed": fed})
+        role.set(qname("xsi:type"), f"fed:{kind}")
+        role.set("protocolSupportEnumeration", f"{fed} http://docs.oasis-open.org/ws-sx/ws-trust/200512")
+        _key(role, "signing", ("idp_b",))
+        entity.insert(number, role)
+    sign(entity, How(index=0))
+    return entity
+
+
 DOCUMENTS: dict[str, Callable[[], etree._Element]] = {
     "idp": lambda: descriptor(n.IDP),
     "idp-none": lambda: descriptor(n.IDP, ()),
@@ -109,5 +135,15 @@ DOCUMENTS: dict[str, Callable[[], etree._Element]] = {
     "idp-rsa-p256": lambda: descriptor(n.IDP, ("idp", "p256")),
     "two-idps": lambda: aggregate(descriptor(n.IDP), descriptor(n.OTHER_IDP, ("idp_b",))),
     "signed-by-itself": signed_donor,
+    "adfs": adfs,
+    "entra": lambda: descriptor(ENTRA, ("idp", "idp_next")),
+    "okta": lambda: descriptor(OKTA),
+    "ping": lambda: descriptor(PING),
+    "keycloak": lambda: descriptor(KEYCLOAK),
+    "shibboleth": lambda: descriptor(SHIBBOLETH, ("idp_b", "idp"), encryption=("idp_encryption",)),
+    "simplesamlphp": lambda: descriptor(SIMPLESAMLPHP, ("idp",), encryption=("idp",)),
+    "google": lambda: descriptor(GOOGLE),
+    "onelogin": lambda: descriptor(ONELOGIN),
+    "citrix": lambda: descriptor(CITRIX),
 }
-"""Name in the compiled data and how to build it. Vendor shapes add theirs (`access/vendors.py`)."""
+"""Name in the compiled data and how to build it."""

@@ -244,6 +244,20 @@ def e12_two_status_codes() -> Launch:
     return launch.sign()
 
 
+@case(
+    "E12",
+    deny="status_not_success",
+    bug=CLAIM,
+    each={"status": "samlp:Status", "code": "samlp:Status/samlp:StatusCode"},
+)
+def e12_status_in_another_namespace(path: str) -> Launch:
+    """Success is said in the assertion's namespace, by the element:"""
+    launch = Launch()
+    found = launch.find(path)
+    found.tag = str(found.tag).replace(n.SAMLP, n.SAML)
+    return launch.sign()
+
+
 @case("E12", allow=True)
 def e12_status_message() -> Launch:
     """Success with a StatusMessage and StatusDetail."""

@@ -123,6 +123,12 @@ def e15_window_without_the_issue_instant(changes: Mapping[str, Any]) -> Launch:
     return Launch(**changes).sign()
 
 
+@case("E16", deny="conditions_window", bug=CLAIM, at=instant(5400))
+def e16_window_begins_an_hour_after_issue() -> Launch:
+    """The window begins an hour after issue and holds the launch, but not the issue."""
+    return Launch(not_before=instant(3600), not_on_or_after=instant(7200)).sign()
+
+
 @case("E16", allow=True, each={"one_second": 1, "fraction": 0.001})
 def e16_window_just_long_enough(seconds: float) -> Launch:
     """The window ends this long after issue, so the assertion was valid when it was issued."""
