@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -395,7 +395,8 @@ def _engine(url: str, busy_timeout: timedelta, *, create: bool) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         write = connection.get_execution_options().get("write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
+        driver.execute("BEGIN IMMEDIATE" if write else "BEGIN").close()
 
     return engine
 
