@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
-from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
@@ -254,8 +253,3 @@ def _toml(value: object) -> str:
         return "[" + ", ".join(map(_toml, value)) + "]"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'
-
-
-def attribute_text(value: str) -> str:
-    """An attribute value quoted for XML text."""
-    return quoteattr(value)
