@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from evidence_service.access.model import Deny
 from tests.corpus import harness
 from tests.corpus.model import Case
 
@@ -34,6 +35,17 @@ def test_decisions_are_the_same_again() -> None:
     """The same arguments give the same decision, findings included."""
     for case in harness.cases()[::7]:
         assert harness.run(case) == harness.run(case), case.id
+
+
+def test_every_failure_to_decrypt_looks_the_same() -> None:
+    """One code and one text for all causes (H12), or the answer would be a decryption oracle."""
+    findings = [
+        decision.findings
+        for case in harness.cases()
+        if case.reasons == ("decrypt_failed",) and isinstance(decision := harness.run(case), Deny)
+    ]
+    assert len(findings) > 20
+    assert len(set(findings)) == 1
 
 
 def test_divergences_are_of_cases_and_say_why() -> None:

@@ -36,7 +36,7 @@ def h01_same_id_other_content(upn: str) -> Launch:
     allow=True,
     seen=Seen(content="same", upn=n.ALICE, first_seen=EARLIER),
     each={
-        "soon": given(at=instant(60)),
+        "soon": given(at=instant(60), label="V26"),
         "hours_later": given(at=instant(7 * 3600)),
         "other_case": given(at=instant(60), seen=Seen(content="same", upn="ALICE@corp.example", first_seen=EARLIER)),
     },
