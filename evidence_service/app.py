@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -53,7 +53,7 @@ def build_app(
     clock: Callable[[], datetime] = utc_now,
     revoked: Callable[[], frozenset[str]] = frozenset,
     at_stage: Callable[[str], None] | None = None,
-) -> Starlette:
+) -> FastAPI:
     """The decision plane as an ASGI application; `app.state` holds its `decisions` and its `health`.
 
     `revoked` answers fingerprints of plug-ins that were shut out. `at_stage` is for tests that plant faults.
@@ -81,7 +81,11 @@ def build_app(
         }
     )
     probes = Probes(health, authenticator)
-    app = Starlette(
+    app = FastAPI(
+        openapi_url=None,  # nothing is described to callers (promise 89); the contract is docs/wire.md
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
         routes=[
             Route("/v1/decisions", decisions),
             Route("/livez", probes),
@@ -91,7 +95,6 @@ def build_app(
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers={HTTPException: _http_problem, Exception: _server_problem},
     )
-    app.router.redirect_slashes = False
     app.state.decisions = decisions
     app.state.health = health
     return app

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 import uvicorn
 from sqlalchemy import Engine
-from starlette.applications import Starlette
+from fastapi import FastAPI
 
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import StoreUnavailable, open_database
@@ -192,7 +192,7 @@ async def _keep_fresh(
             await asyncio.sleep(settings.refresh_seconds)
 
 
-def _uvicorn_config(settings: Settings, app: Starlette, tls: ServerTls | None) -> uvicorn.Config:
+def _uvicorn_config(settings: Settings, app: FastAPI, tls: ServerTls | None) -> uvicorn.Config:
     limits = TransportLimits(
         header_timeout=settings.header_timeout,
         body_timeout=settings.body_timeout,

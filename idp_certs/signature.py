@@ -26,6 +26,7 @@ from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from idp_certs.model import SigningCertificate
 from idp_certs.reasons import Reason, Refused, TrustReason
+from idp_certs.xml import learn_default_prefix
 
 DS = "{http://www.w3.org/2000/09/xmldsig#}"
 _XENC = "{http://www.w3.org/2001/04/xmlenc#}"
@@ -258,6 +259,7 @@ def verify_signature(
     `signature_invalid` when no certificate verifies it, `digest_mismatch` when one does but the content differs,
     `signed_element` when it covers something else than the element `tag` with `signed_id`.
     """
+    learn_default_prefix()
     reason = TrustReason.SIGNATURE_INVALID
     for certificate in certificates[:MAX_CERTIFICATES_TRIED]:
         configuration = SignatureConfiguration(

@@ -66,6 +66,15 @@ def parse_xml(data: bytes, limits: XmlLimits = EVIDENCE_LIMITS) -> etree._Elemen
     return root
 
 
+def learn_default_prefix() -> None:
+    """Make this thread canonicalize by a PrefixList with `#default` as the specification says.
+
+    lxml leaves out of a PrefixList what is not among the strings its parsers have met in the same thread, so that one
+    document's canonical form would depend on those before it. As a namespace name the string is met for good.
+    """
+    etree.fromstring(b'<d xmlns:d="#default"/>', etree.XMLParser(resolve_entities=False, no_network=True))
+
+
 def _check_encoding(data: bytes) -> int:
     """Refuse all but UTF-8 and XML 1.0; the offset after the byte order mark and the XML declaration."""
     start = len(_BOM) if data.startswith(_BOM) else 0

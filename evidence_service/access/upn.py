@@ -37,7 +37,7 @@ def upn_problem(upn: str) -> str | None:
 
 def fold_upn(upn: str) -> str:
     """The form in which UPNs are compared: ASCII letters in lower case."""
-    return upn.translate(_ASCII_FOLD)
+    return upn.lower() if upn.isascii() else upn.translate(_ASCII_FOLD)
 
 
 def map_upn(upn: str, mappings: Iterable[UpnMapping]) -> str:

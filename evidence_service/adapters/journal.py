@@ -345,6 +345,11 @@ class Journal:
                 self._mark_unanswered((pending,))
             raise
 
+    def disown(self, decision_id: str) -> None:
+        """Mark a recorded decision as one that was not given: the answer failed after it was durable."""
+        self._unanswered.append(decision_id)
+        self._queue.put(_WAKE)
+
     def _mark_unanswered(self, late: Iterable[_Pending]) -> None:
         self._unanswered.extend(pending.entry.decision_id for pending in late)
         self._queue.put(_WAKE)

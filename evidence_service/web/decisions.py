@@ -277,7 +277,9 @@ class Decisions:
             launch.decision_id = launch.decision_id or new_decision_id(self._clock())
             with contextlib.suppress(Exception):
                 _log.error("internal_error", decision_id=launch.decision_id, plugin=launch.plugin, exc_info=error)
-            if not launch.handed_over:
+            if launch.handed_over:
+                self._journal.disown(launch.decision_id)
+            else:
                 until = max(launch.until, asyncio.get_running_loop().time() + LAST_WORDS)
                 await self._record(launch, deny, until)
             return self._reply(launch, _Judgement(decision=refused(AccessReason.INTERNAL_ERROR)))
