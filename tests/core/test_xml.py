@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from lxml import etree
@@ -44,7 +45,8 @@ _AT_AND_OVER = {
 def test_limits_are_exact(name: str) -> None:
     """A document at a limit is read and one over it is refused, by that limit alone."""
     member, value, at, over = _AT_AND_OVER[name]
-    limits = replace(OPEN, **{member: value})
+    limit: dict[str, Any] = {member: value}
+    limits = replace(OPEN, **limit)
 
     assert reason(at, limits) is None
     assert reason(over, limits) == "xml_limits"
