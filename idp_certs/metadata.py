@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,9 +77,8 @@ def parse_metadata(data: bytes, *, limits: XmlLimits = METADATA_LIMITS) -> tuple
             where="document",
         )
     entities = [root] if root.tag == _MD + "EntityDescriptor" else [*_entities(root)]
-    entity_ids = [entity.get("entityID") or "" for entity in entities]
-    for entity_id in entity_ids:
-        if entity_ids.count(entity_id) > 1:
+    for entity_id, count in Counter(entity.get("entityID") or "" for entity in entities).items():
+        if count > 1:
             raise Refused(
                 TrustReason.METADATA_AMBIGUOUS, expected="every entity ID once", presented=entity_id, where="document"
             )

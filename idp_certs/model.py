@@ -91,11 +91,34 @@ class IdentityProvider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustSnapshot:
-    """All providers by entity ID. Frozen, and replaced as a whole."""
+    """All providers by entity ID. Frozen, and replaced as a whole.
+
+    `revoked_keys` are the SHA-256 of every key that is revoked at any provider: a stolen key is no better elsewhere.
+    """
 
     providers: Mapping[str, IdentityProvider]
     as_of: datetime
+    revoked_keys: frozenset[str] = field(init=False, repr=False, compare=False)
+    _by_folded_name: Mapping[str, IdentityProvider] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Freeze the mapping."""
-        object.__setattr__(self, "providers", MappingProxyType(dict(self.providers)))
+        """Freeze the mapping and index it."""
+        providers = dict(self.providers)
+        revoked = frozenset(
+            certificate.key_sha256
+            for provider in providers.values()
+            for certificate in provider.certificates
+            if certificate.state is CertificateState.REVOKED
+        )
+        folded = {_fold(entity_id): provider for entity_id, provider in reversed(providers.items())}
+        object.__setattr__(self, "providers", MappingProxyType(providers))
+        object.__setattr__(self, "revoked_keys", revoked)
+        object.__setattr__(self, "_by_folded_name", MappingProxyType(folded))
+
+    def named_almost(self, claim: str) -> IdentityProvider | None:
+        """The provider whose entity ID differs from `claim` in case and surrounding blanks at most."""
+        return self._by_folded_name.get(_fold(claim))
+
+
+def _fold(entity_id: str) -> str:
+    return entity_id.strip().lower()

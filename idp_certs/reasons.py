@@ -43,7 +43,12 @@ class Finding:
 
 
 class Refused(Exception):  # noqa: N818 - an outcome of parsing hostile input, not an error of the program
-    """The only exception that leaves a parser or verifier; carries the one finding that ended it."""
+    """The only exception that leaves a parser or verifier; carries the one finding that ended it.
+
+    `entity_id` is the registered IdP that the refused thing names, where that is known; unverified.
+    """
+
+    entity_id: str | None = None
 
     def __init__(self, reason: Reason, *, expected: str = "", presented: str = "", where: str = "") -> None:
         """Wrap the finding; values are kept as given and cut when shown."""

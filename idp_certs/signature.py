@@ -6,7 +6,7 @@ that it does not stand in (CVE-2011-1411 and its many children):
 - a signature stands directly below the element that it signs, once, and no part of one stands anywhere else;
 - it has exactly the parts of SAML core 5.4: one Reference to its parent's ID, enveloped-signature then exclusive
   canonicalization, algorithms from a list, and no Object;
-- every certificate known for the one issuer is tried, whatever KeyInfo says, up to a cap;
+- every key known for the one issuer is tried, whatever KeyInfo says, up to a cap;
 - what is handed on is a re-parse of the verified octets, so nothing unsigned can be read from it by mistake.
 
 Not checked here: whether the certificate is still trusted, and anything that the signed element says.
@@ -26,6 +26,7 @@ from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from idp_certs.model import SigningCertificate
 from idp_certs.reasons import Reason, Refused, TrustReason
+from idp_certs.signer import find_signer
 from idp_certs.xml import learn_default_prefix
 
 DS = "{http://www.w3.org/2000/09/xmldsig#}"
@@ -54,6 +55,9 @@ _SHA1_DIGEST_METHODS = frozenset({DigestAlgorithm.SHA1})
 
 MAX_CERTIFICATES_TRIED = 32
 """Work per signature is bounded (promise 7); metadata with more signing certificates for one IdP is refused."""
+
+MAX_PREFIXES = 32
+"""Canonicalization looks up every prefix of a PrefixList for every element; real lists have one or two."""
 
 _XML_SPACE = re.compile("[ \t\r\n]+")
 
@@ -119,7 +123,7 @@ def check_signature(signature: etree._Element, *, signed_id: str, allow_sha1: bo
     `reference_uri`, `transform_forbidden`, `digest_algorithm` (SAML core 5.4).
     """
     where = _where(signature)
-    signed_info, signature_value, reference = _check_structure(signature, where)
+    signed_info, reference = _check_structure(signature, where)
     c14n, method = signed_info[0], signed_info[1]
     _check_one_of(TrustReason.C14N_FORBIDDEN, c14n, _C14N_METHODS, where, parameters=True)
     methods = _SIGNATURE_METHODS | (_SHA1_SIGNATURE_METHODS if allow_sha1 else frozenset())
@@ -138,9 +142,7 @@ def _structure(where: str, expected: str, presented: str = "") -> Refused:
     return Refused(TrustReason.SIGNATURE_STRUCTURE, expected=expected, presented=presented, where=where)
 
 
-def _check_structure(
-    signature: etree._Element, where: str
-) -> tuple[etree._Element, etree._Element, etree._Element]:
+def _check_structure(signature: etree._Element, where: str) -> tuple[etree._Element, etree._Element]:
     children = _children(signature, where, ("SignedInfo", "SignatureValue", "KeyInfo"), optional=1)
     signed_info, signature_value = children[0], children[1]
     _only_attributes(signature, where, {"Id"})
@@ -151,20 +153,16 @@ def _check_structure(
         _only_attributes(method, where, {"Algorithm"})
     reference = info[2]
     _only_attributes(reference, where, {"Id", "URI"})
-    transforms, digest_method, digest_value = _children(
-        reference, where, ("Transforms", "DigestMethod", "DigestValue")
-    )
+    transforms, digest_method, digest_value = _children(reference, where, ("Transforms", "DigestMethod", "DigestValue"))
     _only_attributes(transforms, where, set())
     _only_attributes(digest_method, where, {"Algorithm"})
     _only_attributes(digest_value, where, set())
     for value in (signature_value, digest_value):
         _check_base64(value, where)
-    return signed_info, signature_value, reference
+    return signed_info, reference
 
 
-def _children(
-    parent: etree._Element, where: str, names: tuple[str, ...], *, optional: int = 0
-) -> list[etree._Element]:
+def _children(parent: etree._Element, where: str, names: tuple[str, ...], *, optional: int = 0) -> list[etree._Element]:
     """The children, which must be exactly `names` in order with nothing but white space between them."""
     children = list(parent)
     presented = [str(child.tag).removeprefix(DS) for child in children]
@@ -217,6 +215,7 @@ def _has_allowed_parameters(method: etree._Element, *, parameters: bool) -> bool
         and len(method) == 1
         and method[0].tag == _INCLUSIVE_NAMESPACES
         and list(method[0].attrib) == ["PrefixList"]
+        and len((method[0].get("PrefixList") or "").split()) <= MAX_PREFIXES
         and len(method[0]) == 0
         and not (method[0].text or "").strip()
         and not (method[0].tail or "").strip()
@@ -238,13 +237,14 @@ def _check_transforms(transforms: etree._Element, where: str) -> None:
         raise Refused(
             TrustReason.TRANSFORM_FORBIDDEN,
             expected="enveloped-signature, then exclusive canonicalization",
-            presented=", ".join((each or "none").rpartition("#")[2] or str(each) for each in algorithms)[:200] or "none",
+            presented=", ".join((each or "none").rpartition("#")[2] or str(each) for each in algorithms)[:200],
             where=where,
         )
 
 
 def verify_signature(
     data: bytes,
+    signature: etree._Element,
     *,
     location: str,
     tag: str,
@@ -252,7 +252,7 @@ def verify_signature(
     certificates: Sequence[SigningCertificate],
     allow_sha1: bool = False,
 ) -> SignedElement:
-    """What was signed, once one of `certificates` verifies the signature at `location` of the document `data`.
+    """What was signed, once one of `certificates` verifies `signature`, which stands at `location` of document `data`.
 
     The signature must have passed `find_signatures` and `check_signature`. `location` is the path from the document
     element to the signature's parent in signxml's form (`./` for the document element itself). Raises Refused:
@@ -260,51 +260,46 @@ def verify_signature(
     `signed_element` when it covers something else than the element `tag` with `signed_id`.
     """
     learn_default_prefix()
-    reason = TrustReason.SIGNATURE_INVALID
-    for certificate in certificates[:MAX_CERTIFICATES_TRIED]:
-        configuration = SignatureConfiguration(
-            location=location,
-            expect_references=1,
-            signature_methods=_SIGNATURE_METHODS | (_SHA1_SIGNATURE_METHODS if allow_sha1 else frozenset()),
-            digest_algorithms=_DIGEST_METHODS | (_SHA1_DIGEST_METHODS if allow_sha1 else frozenset()),
-            ignore_ambiguous_key_info=True,
-            # Dates are the policy's matter, not signxml's.
-            verification_time=certificate.x509.not_valid_before_utc,
+    where = etree.QName(tag).localname
+    candidates = certificates[:MAX_CERTIFICATES_TRIED]
+    certificate = find_signer(signature[0], signature[1], candidates)
+    if certificate is None:
+        raise _invalid(TrustReason.SIGNATURE_INVALID, len(candidates), "a signature by another key", where)
+    configuration = SignatureConfiguration(
+        location=location,
+        expect_references=1,
+        signature_methods=_SIGNATURE_METHODS | (_SHA1_SIGNATURE_METHODS if allow_sha1 else frozenset()),
+        digest_algorithms=_DIGEST_METHODS | (_SHA1_DIGEST_METHODS if allow_sha1 else frozenset()),
+        ignore_ambiguous_key_info=True,
+        # Dates are the policy's matter, not signxml's.
+        verification_time=certificate.x509.not_valid_before_utc,
+    )
+    try:
+        # One verifier for each call: it keeps state on the instance.
+        result = XMLVerifier().verify(
+            data,
+            x509_cert=certificate.x509,
+            id_attribute="ID",
+            validate_schema=False,
+            expect_config=configuration,
         )
-        try:
-            # One verifier for each call: it keeps state on the instance.
-            result = XMLVerifier().verify(
-                data,
-                x509_cert=certificate.x509,
-                id_attribute="ID",
-                validate_schema=False,
-                expect_config=configuration,
-            )
-        except InvalidDigest:
-            reason = TrustReason.DIGEST_MISMATCH
-            continue
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001, S112 - hostile input raises a dozen types; none of them is a valid signature
-            continue
-        if isinstance(result, list) or result.signed_xml is None:
-            break
-        element = result.signed_xml
-        if element.tag != tag or element.get("ID") != signed_id:
-            break
-        return SignedElement(element=element, octets=result.signed_data, certificate=certificate)
-    else:
+    except InvalidDigest:
+        presented = "content that was changed after signing"
+        raise _invalid(TrustReason.DIGEST_MISMATCH, len(candidates), presented, where) from None
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - hostile input raises a dozen types; none of them is a valid signature
+        presented = "a signature that does not verify"
+        raise _invalid(TrustReason.SIGNATURE_INVALID, len(candidates), presented, where) from None
+    element = None if isinstance(result, list) else result.signed_xml
+    if isinstance(result, list) or element is None or element.tag != tag or element.get("ID") != signed_id:
         raise Refused(
-            reason,
-            expected=f"a signature by one of {len(certificates)} certificates of this IdP",
-            presented="content that was changed after signing"
-            if reason is TrustReason.DIGEST_MISMATCH
-            else "a signature by another key",
-            where=etree.QName(tag).localname,
+            TrustReason.SIGNED_ELEMENT, expected=f"{where} {signed_id}", presented="another element", where=where
         )
-    raise Refused(
-        TrustReason.SIGNED_ELEMENT,
-        expected=f"{etree.QName(tag).localname} {signed_id}",
-        presented="another element",
-        where=etree.QName(tag).localname,
+    return SignedElement(element=element, octets=result.signed_data, certificate=certificate)
+
+
+def _invalid(reason: TrustReason, tried: int, presented: str, where: str) -> Refused:
+    return Refused(
+        reason, expected=f"a signature by one of {tried} certificates of this IdP", presented=presented, where=where
     )

@@ -51,7 +51,7 @@ _BOM = b"\xef\xbb\xbf"
 _ILLEGAL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")
 _CHARACTER_REFERENCE = re.compile(rb"&#(?:x([0-9A-Fa-f]*)|([0-9]*));?")
 _MARKUP_DECLARATION = re.compile(rb"<!(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION)", re.IGNORECASE)
-_NAMESPACE = re.compile(rb"""xmlns(?::[^\s=<>"']+)?[ \t\r\n]*=[ \t\r\n]*(?:"([^"<]*)"|'([^'<]*)')""")
+_NAMESPACE = re.compile(rb"""xmlns(?::[^\s=<>"':]+)?[ \t\r\n]*=[ \t\r\n]*(?:"([^"<]*)"|'([^'<]*)')""")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -112,7 +112,8 @@ def _is_xml_character(reference: re.Match[bytes]) -> bool:
     digits, base = (reference[1], 16) if reference[1] is not None else (reference[2], 10)
     if not digits:
         return True
-    if len(digits.lstrip(b"0")) > 7:  # beyond any code point
+    digits = digits.lstrip(b"0") or b"0"
+    if len(digits) > 7:  # beyond any code point
         return False
     code = int(digits, base)
     return code in (0x9, 0xA, 0xD) or 0x20 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or 0x10000 <= code <= 0x10FFFF
@@ -148,7 +149,7 @@ def _parse(data: bytes, *, comments: bool) -> etree._Element:
     try:
         root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
-        if error.code == etree.ErrorTypes.ERR_RESOURCE_LIMIT or error.code == etree.ErrorTypes.ERR_NAME_TOO_LONG:
+        if error.code in (etree.ErrorTypes.ERR_RESOURCE_LIMIT, etree.ErrorTypes.ERR_NAME_TOO_LONG):
             raise Refused(TrustReason.XML_LIMITS, expected="a document of normal depth", where="document") from None
         raise Refused(
             TrustReason.XML_MALFORMED,
@@ -156,8 +157,9 @@ def _parse(data: bytes, *, comments: bool) -> etree._Element:
             presented=f"an error at line {error.lineno}, column {error.offset}",
             where="document",
         ) from None
-    except Exception:
-        # lxml has raised ValueError, UnicodeError and AssertionError on hostile bytes.
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - lxml has raised ValueError, UnicodeError and AssertionError on hostile bytes
         raise Refused(TrustReason.XML_MALFORMED, expected="one well-formed XML document", where="document") from None
     document = root.getroottree().docinfo
     if document.internalDTD is not None or document.externalDTD is not None or document.doctype:

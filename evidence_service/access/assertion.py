@@ -96,9 +96,7 @@ def _authn_statement(element: etree._Element) -> AuthnStatement:
     )
 
 
-def _attributes(
-    element: etree._Element, names: Collection[str]
-) -> dict[str, tuple[tuple[str | None, ...], ...]]:
+def _attributes(element: etree._Element, names: Collection[str]) -> dict[str, tuple[tuple[str | None, ...], ...]]:
     found: dict[str, tuple[tuple[str | None, ...], ...]] = {}
     if names:
         for attribute in element.iterfind(f"{SAML}AttributeStatement/{SAML}Attribute"):
@@ -123,7 +121,8 @@ def read_response(element: etree._Element) -> Response:
 
 
 def claimed_issuers(root: etree._Element, assertion: etree._Element | None) -> tuple[str, ...]:
-    """Who the evidence says it is from, unverified: only a hint which provider's keys to try."""
+    """Who the evidence says it is from, unverified: only a hint which provider's keys to try. Two at most."""
     places = (() if assertion is None else (assertion,)) + (root,)
-    texts = (_value(issuer) for place in places for issuer in place.findall(SAML + "Issuer"))
+    found = (place.find(SAML + "Issuer") for place in places)
+    texts = (None if issuer is None else _value(issuer) for issuer in found)
     return tuple(text for text in texts if text)

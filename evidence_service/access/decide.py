@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from evidence_service.access.evidence import parse_response, read_evidence
 from evidence_service.access.facts import Facts, times_of
 from evidence_service.access.identity import mapped_upn
 from evidence_service.access.model import (
@@ -34,7 +33,7 @@ from evidence_service.access.model import (
 from evidence_service.access.reasons import AccessReason
 from evidence_service.access.reuse import check_reuse
 from evidence_service.access.rules import RULES
-from evidence_service.access.verify import VerifiedEvidence, claimed_provider, verify_evidence
+from evidence_service.access.verify import VerifiedEvidence, verify_evidence
 from idp_certs.reasons import Finding, Reason, Refused, TrustReason
 
 DEFAULT_RULE = "default"
@@ -125,7 +124,7 @@ def examine(
         if verified is None:
             verified = verify_evidence(request.evidence, snapshot)
     except Refused as refused:
-        return _ended(refused.finding, claimed_entity_id(request, snapshot))
+        return _ended(refused.finding, refused.entity_id)
     facts = _facts(request, snapshot, verified, now)
     checks = [*_VERIFIED, *_trust(verified, now)]
     for rule in RULES:
@@ -145,15 +144,6 @@ def mode_of(request: AccessRequest, snapshot: Snapshot) -> Mode:
     """Whether a deny of this request is enforced. Unknown rules are enforced."""
     rule, _ = _rule(request, snapshot)
     return Mode.ENFORCE if rule is None else rule.mode
-
-
-def claimed_entity_id(request: AccessRequest, snapshot: Snapshot) -> str | None:
-    """The registered IdP that refused evidence names, for the operator's eyes only; None where it cannot be read."""
-    try:
-        provider = claimed_provider(parse_response(read_evidence(request.evidence)), snapshot)
-    except Refused:
-        return None
-    return None if provider is None else provider.entity_id
 
 
 def _rule(request: AccessRequest, snapshot: Snapshot) -> tuple[FasRule | None, bool]:

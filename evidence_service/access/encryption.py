@@ -176,9 +176,7 @@ def _decrypt_content(mode: str, key: bytes, cipher_text: bytes) -> bytes | None:
     return padded[:-pad] if 1 <= pad <= _BLOCK else None
 
 
-def _parse_plaintext(
-    plaintext: bytes, encrypted: etree._Element, limits: XmlLimits
-) -> tuple[bytes, etree._Element]:
+def _parse_plaintext(plaintext: bytes, encrypted: etree._Element, limits: XmlLimits) -> tuple[bytes, etree._Element]:
     declarations = "".join(
         f" xmlns{':' + prefix if prefix else ''}={quoteattr(name)}"
         for prefix, name in encrypted.nsmap.items()

@@ -115,9 +115,8 @@ def check_versions_and_ids(root: etree._Element) -> None:
             )
     for value, count in Counter(map(str, attributes)).items():
         if count > 1:
-            raise Refused(
-                AccessReason.ID_DUPLICATE, expected="every ID once", presented=f"{value} {count} times", where="document"
-            )
+            presented = f"{value} {count} times"
+            raise Refused(AccessReason.ID_DUPLICATE, expected="every ID once", presented=presented, where="document")
 
 
 def only_assertion(parent: etree._Element) -> etree._Element:

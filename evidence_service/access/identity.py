@@ -130,9 +130,7 @@ def _judge(facts: Facts, where: str, claimed: str | None) -> Iterator[Check]:
 def fas_rule(facts: Facts) -> Iterator[Check]:
     """The FAS rule must be one that is configured, and this IdP one that it may be used with."""
     rule = facts.rule
-    allowed = facts.rule_is_known and (
-        rule is None or rule.entity_ids is None or facts.entity_id in rule.entity_ids
-    )
+    allowed = facts.rule_is_known and (rule is None or rule.entity_ids is None or facts.entity_id in rule.entity_ids)
     yield Check(
         reason=AccessReason.RULE_NOT_ALLOWED,
         passed=allowed,

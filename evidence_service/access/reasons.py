@@ -106,7 +106,7 @@ class AccessReason(Reason):
         "encryption_required",
         153,
         "The policy asks for encrypted assertions and this one is not encrypted.",
-        "Turn assertion encryption on at the IdP, or set `encryption = \"allowed\"`.",
+        'Turn assertion encryption on at the IdP, or set `encryption = "allowed"`.',
     )
     ISSUER_MISSING = ("issuer_missing", 210, "The assertion names no issuer.", "A genuine IdP names itself.")
     ISSUER_MISMATCH = (
@@ -287,7 +287,7 @@ class AccessReason(Reason):
         "evidence_already_used",
         508,
         "The policy accepts evidence once, and this was used before.",
-        "Use `reuse = \"bounded\"`: StoreFront presents the same evidence at every launch.",
+        'Use `reuse = "bounded"`: StoreFront presents the same evidence at every launch.',
     )
     RULE_NOT_ALLOWED = (
         "rule_not_allowed",

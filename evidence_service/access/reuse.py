@@ -17,9 +17,7 @@ from idp_certs.reasons import Finding
 def check_reuse(allow: Allow, policy: Policy, upn: str, seen: Sighting | None, now: datetime) -> tuple[Check, ...]:
     """Each question about re-use and its answer; `seen` is the first sighting, None the first time. `now` is UTC."""
     assertion = allow.assertion
-    same = seen is None or (
-        seen.content_sha256 == assertion.content_sha256 and fold_upn(seen.upn) == fold_upn(upn)
-    )
+    same = seen is None or (seen.content_sha256 == assertion.content_sha256 and fold_upn(seen.upn) == fold_upn(upn))
     checks = [
         Check(
             reason=AccessReason.REPLAY_CONFLICT,

@@ -273,7 +273,11 @@ def _bearer(facts: Facts, confirmation: SubjectConfirmation) -> Iterator[Check]:
 def _confirmation_end(facts: Facts, text: str, where: str) -> Iterator[Check]:
     end, issue = time_of(where, text).instant, facts.issued
     yield Check(
-        reason=AccessReason.TIME_FORMAT, passed=end is not None, expected="a UTC xs:dateTime", presented=text, where=where
+        reason=AccessReason.TIME_FORMAT,
+        passed=end is not None,
+        expected="a UTC xs:dateTime",
+        presented=text,
+        where=where,
     )
     if end is not None and issue is not None:
         yield Check(

@@ -6,6 +6,7 @@ The comparison is exact and boring on purpose (promise 14): ASCII letters fold, 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -14,6 +15,9 @@ from evidence_service.access.model import UpnMapping
 MAX_UPN_LENGTH = 1024  # of the userPrincipalName attribute, `docs/identity-providers.md`
 _ASCII_FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _ODD_CHARACTERS = "with blank, control or format characters"
+# Default_Ignorable_Code_Point (Unicode 15, DerivedCoreProperties) outside the categories below: a directory may skip
+# them when it compares names.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})
 
 
@@ -28,7 +32,7 @@ def upn_problem(upn: str) -> str | None:
         return "not of the form name@suffix"
     if upn.isascii():
         return None if upn.isprintable() and " " not in upn else _ODD_CHARACTERS
-    if any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in upn):
+    if _INVISIBLE.search(upn) or any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in upn):
         return _ODD_CHARACTERS
     if not unicodedata.is_normalized("NFC", upn):
         return "not in Unicode normalization form C"

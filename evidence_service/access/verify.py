@@ -51,7 +51,7 @@ _SIGNABLE = {
 class VerifiedEvidence:
     """Content that a certificate known for `provider` signed. `response` is signed only where `signed` says so.
 
-    `content_sha256` is the digest of the canonical assertion; `certificates` are those that verified, one per signature.
+    `content_sha256` is the digest of the canonical assertion; `certificates` are those that verified, each once.
     """
 
     provider: IdentityProvider
@@ -76,9 +76,9 @@ def claimed_provider(shape: ResponseShape, snapshot: Snapshot) -> IdentityProvid
         if claim in providers:
             return providers[claim]
     for claim in claims:
-        for entity_id, provider in providers.items():
-            if entity_id.strip().lower() == claim.strip().lower():
-                return provider
+        provider = snapshot.trust.named_almost(claim)
+        if provider is not None:
+            return provider
     if claims:
         return None
     if shape.is_encrypted and len(providers) == 1:  # the name may be inside only
@@ -89,6 +89,16 @@ def claimed_provider(shape: ResponseShape, snapshot: Snapshot) -> IdentityProvid
 def verify_evidence(evidence: tuple[bytes, ...], snapshot: Snapshot) -> VerifiedEvidence:
     """What was signed, by which certificate of which IdP. Raises Refused and nothing else for any bytes."""
     shape = parse_response(read_evidence(evidence))
+    try:
+        return _verify_shape(shape, snapshot)
+    except Refused as refused:
+        if refused.finding.reason is not AccessReason.ISSUER_MISSING:
+            provider = claimed_provider(shape, snapshot)
+            refused.entity_id = None if provider is None else provider.entity_id
+        raise
+
+
+def _verify_shape(shape: ResponseShape, snapshot: Snapshot) -> VerifiedEvidence:
     signable = [shape.root] if shape.is_encrypted else [shape.root, shape.assertion]
     signatures = find_signatures(shape.root, signable)
     provider = claimed_provider(shape, snapshot)
@@ -132,25 +142,36 @@ def _verify(
 ) -> VerifiedEvidence:
     signed_response = signed_assertion = None
     if not shape.is_encrypted:
-        _check_signed(policy, shape.root in signatures, shape.assertion in signatures)
+        _check_signed(policy, response=shape.root in signatures, assertion=shape.assertion in signatures)
     if shape.root in signatures:
-        signed_response = _signed(shape.data, "./", shape.root, provider, policy)
+        signed_response = _signed(
+            shape.data, signatures[shape.root], location="./", policy=policy, provider=provider, snapshot=snapshot
+        )
     if shape.is_encrypted:
         data, envelope = _decrypt(shape, policy, snapshot)
         assertion, inner = envelope[0], find_signatures(envelope, [envelope[0]])
         _check_signatures(inner, policy)
-        _check_signed(policy, signed_response is not None, bool(inner))
-        has_signature = bool(inner)
+        _check_signed(policy, response=signed_response is not None, assertion=bool(inner))
+        signature = inner.get(assertion)
     else:
-        data, assertion, has_signature = shape.data, shape.assertion, shape.assertion in signatures
+        data, assertion, signature = shape.data, shape.assertion, signatures.get(shape.assertion)
         if policy.encryption is Encryption.REQUIRED:
             raise Refused(AccessReason.ENCRYPTION_REQUIRED, expected="an encrypted assertion", presented="a plain one")
-    if has_signature:
-        signed_assertion = _signed(data, f"./{_ASSERTION}/", assertion, provider, policy)
-    return _content(shape, assertion, signed_response, signed_assertion, provider, policy)
+    if signature is not None:
+        signed_assertion = _signed(
+            data, signature, location=f"./{_ASSERTION}/", policy=policy, provider=provider, snapshot=snapshot
+        )
+    return _content(
+        shape,
+        assertion,
+        signed_response=signed_response,
+        signed_assertion=signed_assertion,
+        provider=provider,
+        policy=policy,
+    )
 
 
-def _check_signed(policy: Policy, response: bool, assertion: bool) -> None:
+def _check_signed(policy: Policy, *, response: bool, assertion: bool) -> None:
     """An unsigned claim is worth nothing, whatever the policy; which signature is wanted, it says."""
     enough = {
         RequireSigned.EITHER: response or assertion,
@@ -181,11 +202,21 @@ def _decrypt(shape: ResponseShape, policy: Policy, snapshot: Snapshot) -> tuple[
 
 
 def _signed(
-    data: bytes, location: str, element: etree._Element, provider: IdentityProvider, policy: Policy
+    data: bytes,
+    signature: etree._Element,
+    *,
+    location: str,
+    policy: Policy,
+    provider: IdentityProvider,
+    snapshot: Snapshot,
 ) -> SignedElement:
     """Verify by any certificate ever known for the IdP, then judge the one that did: a better answer than "invalid"."""
+    element = signature.getparent()
+    if element is None:
+        raise ValueError("the signature has no parent")
     signed = verify_signature(
         data,
+        signature,
         location=location,
         tag=str(element.tag),
         signed_id=element.get("ID") or "",
@@ -202,7 +233,7 @@ def _signed(
         raise Refused(
             TrustReason.CERTIFICATE_WEAK_KEY, expected="RSA 2048, EC 256 or more", presented=presented, where=where
         )
-    if CertificateState.REVOKED in states:  # of any certificate for that key: it is the key that is not trusted
+    if certificate.key_sha256 in snapshot.trust.revoked_keys:  # it is the key that is not trusted, wherever revoked
         raise Refused(TrustReason.CERTIFICATE_REVOKED, expected="a trusted key", presented=presented, where=where)
     if states <= {CertificateState.RETIRED}:
         raise Refused(TrustReason.CERTIFICATE_RETIRED, expected="a trusted key", presented=presented, where=where)
@@ -222,6 +253,7 @@ _PREFERENCE = (
 def _content(
     shape: ResponseShape,
     assertion: etree._Element,
+    *,
     signed_response: SignedElement | None,
     signed_assertion: SignedElement | None,
     provider: IdentityProvider,

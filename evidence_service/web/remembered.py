@@ -10,7 +10,7 @@ import hashlib
 from collections import OrderedDict
 from datetime import datetime
 
-from evidence_service.access.decide import claimed_entity_id, decide
+from evidence_service.access.decide import decide
 from evidence_service.access.model import AccessRequest, Decision, Deny, Snapshot
 from evidence_service.access.verify import VerifiedEvidence, verify_evidence
 from idp_certs.reasons import Refused
@@ -44,7 +44,7 @@ class Remembered:
             try:
                 verified = verify_evidence(request.evidence, snapshot)
             except Refused as refused:
-                deny = Deny(findings=(refused.finding,), entity_id=claimed_entity_id(request, snapshot))
+                deny = Deny(findings=(refused.finding,), entity_id=refused.entity_id)
                 return deny, None
             self._verified[digest] = verified
             if len(self._verified) > self._size:
