@@ -7,19 +7,21 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
 import structlog
 import uvicorn
-from sqlalchemy import Engine
 from fastapi import FastAPI
+from sqlalchemy import Engine
 
+from evidence_service.access.model import Snapshot
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import StoreUnavailable, open_database
 from evidence_service.adapters.journal import Journal
-from evidence_service.adapters.snapshots import SnapshotHolder
+from evidence_service.adapters.snapshots import Plugins, SnapshotHolder
 from evidence_service.app import build_app
 from evidence_service.settings import Settings
 from evidence_service.web.health import Health
@@ -29,6 +31,8 @@ from evidence_service.web.transport import TransportLimits, guarded_protocol
 
 OK, BAD_INPUT, DEPENDENCY_FAILED = 0, 2, 3
 FILES_BESIDE_CONNECTIONS = 128
+LAST_LINES_SECONDS = 1.0
+"""How long the end waits for whoever reads the log."""
 
 _log = structlog.get_logger()
 
@@ -39,7 +43,18 @@ class _CannotListenError(Exception):
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; answers the exit code. What is wrong at start is one line on stderr."""
-    configure_logs(settings.log_level)
+    flush_logs = configure_logs(settings.log_level)
+    try:
+        code, problem = _run(settings)
+    finally:
+        flush_logs(LAST_LINES_SECONDS)
+    if problem is not None:
+        with contextlib.suppress(OSError):
+            print(f"fas-evidence: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
+    return code
+
+
+def _run(settings: Settings) -> tuple[int, str | None]:
     _allow_connections(settings.max_connections)
     try:
         tls = None
@@ -47,28 +62,24 @@ def run(settings: Settings) -> int:
             tls = ServerTls(settings.tls_certificate, settings.tls_key)
         listener = _listen(settings)
     except (TlsError, _CannotListenError) as error:
-        return _refuse(str(error), BAD_INPUT)
+        return BAD_INPUT, str(error)
     with contextlib.closing(listener):
         try:
             if not settings.database_url:
                 settings.data_dir.mkdir(parents=True, exist_ok=True)
             engine = open_database(settings.effective_database_url)
         except OSError as error:
-            return _refuse(f"data_dir: cannot create {settings.data_dir}: {error.strerror}", BAD_INPUT)
+            return BAD_INPUT, f"data_dir: cannot create {settings.data_dir}: {error.strerror}"
         except StoreUnavailable as error:
-            return _refuse(str(error), DEPENDENCY_FAILED)
+            return DEPENDENCY_FAILED, str(error)
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(_serve(settings, engine, listener, tls))
+                runner.run(_serve(settings, engine, listener, tls))
+                return OK, None
         except StoreUnavailable as error:
-            return _refuse(str(error), DEPENDENCY_FAILED)
+            return DEPENDENCY_FAILED, str(error)
         finally:
             engine.dispose()
-
-
-def _refuse(line: str, code: int) -> int:
-    print(f"fas-evidence: {line}", file=sys.stderr)  # noqa: T201 - for the person who starts it
-    return code
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -112,17 +123,22 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-async def _serve(settings: Settings, engine: Engine, listener: socket.socket, tls: ServerTls | None) -> int:
+async def _serve(settings: Settings, engine: Engine, listener: socket.socket, tls: ServerTls | None) -> None:
     holder = SnapshotHolder(
         engine, secrets_dir=settings.effective_secrets_dir, stale_action=settings.metadata_stale_action
     )
     journal = Journal(engine)
     callers = _Callers(engine, tls)
     callers.load()
-    app = build_app(configuration=holder, journal=journal, settings=settings, revoked=lambda: callers.revoked)
+    followed = _Followed(holder)
+    app = build_app(configuration=followed, journal=journal, settings=settings, revoked=lambda: callers.revoked)
     health: Health = app.state.health
     journal.start()
-    refresher = asyncio.create_task(_keep_fresh(settings, holder, callers, tls, health))
+
+    def follow() -> Coroutine[Any, Any, None]:
+        return _keep_fresh(settings, holder, callers, tls, health, followed)
+
+    refresher = asyncio.create_task(_keep_following(follow, followed, settings.refresh_seconds))
     server = _Server(_uvicorn_config(settings, app, tls), settings, listener, health)
     _announce(settings, listener, holder, callers, tls)
     try:
@@ -133,7 +149,25 @@ async def _serve(settings: Settings, engine: Engine, listener: socket.socket, tl
         await asyncio.wait([refresher])
         await journal.stop()
     _log.info("stopped")
-    return OK
+
+
+class _Followed:
+    """The configuration, which is current only as long as somebody follows its changes (promise 35)."""
+
+    def __init__(self, holder: SnapshotHolder) -> None:
+        self._holder = holder
+        self.following = True
+
+    def current(self) -> Snapshot:
+        return self._holder.current()
+
+    @property
+    def plugins(self) -> Plugins:
+        return self._holder.plugins
+
+    @property
+    def age(self) -> timedelta:
+        return self._holder.age if self.following else timedelta.max
 
 
 class _Callers:
@@ -156,8 +190,26 @@ class _Callers:
                 _log.error("plugin_certificate_unusable", plugin=each.name)
 
 
+async def _keep_following(follow: Callable[[], Coroutine[Any, Any, None]], followed: _Followed, pause: float) -> None:
+    """Start `follow` whenever it ended, for whatever reason; until it has looked again, decisions are denials."""
+    while True:
+        task = asyncio.create_task(follow())
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        followed.following = False
+        _log.error("refresher_ended", exc_info=None if task.cancelled() else task.exception())
+        await asyncio.sleep(pause)
+
+
 async def _keep_fresh(
-    settings: Settings, holder: SnapshotHolder, callers: _Callers, tls: ServerTls | None, health: Health
+    settings: Settings,
+    holder: SnapshotHolder,
+    callers: _Callers,
+    tls: ServerTls | None,
+    health: Health,
+    followed: _Followed,
 ) -> None:
     """Follow changes of the configuration and of the server's certificate.
 
@@ -185,6 +237,7 @@ async def _keep_fresh(
         if pending.done():
             error = pending.exception()
             pending = None
+            followed.following = True
             if isinstance(error, (StoreUnavailable, TlsError)):
                 _log.error("refresh_failed", problem=str(error))
             elif error is not None:

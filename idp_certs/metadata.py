@@ -169,7 +169,12 @@ def parse_certificate(text: str) -> bytes:
     if not der:
         raise ValueError("empty")
     try:
-        x509.load_der_x509_certificate(der).public_key()
+        certificate = x509.load_der_x509_certificate(der)
+        certificate.public_key()
+        _ = (
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
+        )  # X.509 can write years that we cannot read
     except Exception:  # noqa: BLE001 - a dozen types for hostile DER
         raise ValueError(f"not a certificate: {base64.b64encode(der[:12]).decode()}...") from None
     return der

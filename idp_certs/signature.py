@@ -265,16 +265,16 @@ def verify_signature(
     certificate = find_signer(signature[0], signature[1], candidates)
     if certificate is None:
         raise _invalid(TrustReason.SIGNATURE_INVALID, len(candidates), "a signature by another key", where)
-    configuration = SignatureConfiguration(
-        location=location,
-        expect_references=1,
-        signature_methods=_SIGNATURE_METHODS | (_SHA1_SIGNATURE_METHODS if allow_sha1 else frozenset()),
-        digest_algorithms=_DIGEST_METHODS | (_SHA1_DIGEST_METHODS if allow_sha1 else frozenset()),
-        ignore_ambiguous_key_info=True,
-        # Dates are the policy's matter, not signxml's.
-        verification_time=certificate.x509.not_valid_before_utc,
-    )
     try:
+        configuration = SignatureConfiguration(
+            location=location,
+            expect_references=1,
+            signature_methods=_SIGNATURE_METHODS | (_SHA1_SIGNATURE_METHODS if allow_sha1 else frozenset()),
+            digest_algorithms=_DIGEST_METHODS | (_SHA1_DIGEST_METHODS if allow_sha1 else frozenset()),
+            ignore_ambiguous_key_info=True,
+            # Dates are the policy's matter, not signxml's.
+            verification_time=certificate.x509.not_valid_before_utc,
+        )
         # One verifier for each call: it keeps state on the instance.
         result = XMLVerifier().verify(
             data,

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from evidence_service.access.facts import Facts, times_of
+from evidence_service.access.findings import findings_of
 from evidence_service.access.identity import mapped_upn
 from evidence_service.access.model import (
     AccessRequest,
@@ -133,7 +134,7 @@ def examine(
     # Built to be judged, not yet given: re-use is asked even when another rule objects, so that all findings show.
     allow = Allow(assertion=summary)
     checks.extend(check_reuse(allow, verified.policy, request.upn, seen, now))
-    findings = tuple(_finding(check) for check in checks if not check.passed)
+    findings = findings_of(checks)
     decision: Decision = allow
     if findings:
         decision = Deny(findings=findings, assertion=summary, entity_id=verified.provider.entity_id)
@@ -220,29 +221,3 @@ def _ended(finding: Finding, entity_id: str | None) -> Examination:
         checks=(*_VERIFIED[:reached], objection),
         not_reached=VERIFICATION[reached + 1 :],
     )
-
-
-def _finding(check: Check) -> Finding:
-    return Finding(
-        reason=check.reason,
-        expected=show(check.expected),
-        presented=show(check.presented),
-        where=check.where,
-    )
-
-
-def show(value: object) -> str:
-    """A checked value as people read it: instants in UTC, durations in hours, minutes and seconds, lists joined."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if isinstance(value, timedelta):
-        seconds = int(value.total_seconds())
-        sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
-        parts = ((seconds // 3600, "h"), (seconds % 3600 // 60, "min"), (seconds % 60, "s"))
-        return sign + (" ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s")
-    if isinstance(value, tuple):
-        if len(value) == 2 and isinstance(value[0], datetime) and isinstance(value[1], timedelta):
-            return f"{show(value[0])} ± {show(value[1])}"
-        separator = " " if any(isinstance(each, datetime) for each in value) else ", "
-        return separator.join(show(each) for each in value)
-    return "none" if value is None else str(value)

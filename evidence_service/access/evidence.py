@@ -58,7 +58,7 @@ def read_evidence(evidence: tuple[bytes, ...], limits: XmlLimits = EVIDENCE_LIMI
     if b"<" in data:
         _check_size(len(data), limits)
         return data
-    _check_size(len(data) * 3 // 4, limits)
+    _check_size(len(data) * 3 // 4 - data[-2:].count(b"="), limits)
     try:
         decoded = binascii.a2b_base64(data, strict_mode=True)
     except ValueError:

@@ -23,7 +23,8 @@ class PolicyError(ValueError):
 
     def __init__(self, member: str, problem: str) -> None:
         """Put member and problem into one line."""
-        super().__init__(f"policy member `{member}`: {problem}" if member else f"policy: {problem}")
+        shown = "".join(each if each.isprintable() else "?" for each in member[:100])
+        super().__init__(f"policy member `{shown}`: {problem}" if member else f"policy: {problem}")
         self.member = member
 
 
@@ -34,7 +35,7 @@ def parse_policy(text: str) -> Policy:
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
         raise PolicyError("", f"not TOML: {' '.join(str(error).split())}") from None
     known = get_type_hints(Policy)
     for member in document:

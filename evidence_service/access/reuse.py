@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from evidence_service.access.findings import findings_of
 from evidence_service.access.model import Allow, Check, Decision, Deny, Policy, Reuse, Sighting
 from evidence_service.access.reasons import AccessReason
 from evidence_service.access.upn import fold_upn
-from idp_certs.reasons import Finding
 
 
 def check_reuse(allow: Allow, policy: Policy, upn: str, seen: Sighting | None, now: datetime) -> tuple[Check, ...]:
@@ -53,11 +53,7 @@ def check_reuse(allow: Allow, policy: Policy, upn: str, seen: Sighting | None, n
 
 def judge_reuse(allow: Allow, policy: Policy, upn: str, seen: Sighting | None, now: datetime) -> Decision:
     """`allow`, or a Deny where the policy does not accept this presentation of the evidence."""
-    findings = tuple(
-        Finding(reason=check.reason, expected=str(check.expected), presented=str(check.presented), where=check.where)
-        for check in check_reuse(allow, policy, upn, seen, now)
-        if not check.passed
-    )
+    findings = findings_of(check_reuse(allow, policy, upn, seen, now))
     return Deny(findings=findings, assertion=allow.assertion, entity_id=allow.entity_id) if findings else allow
 
 

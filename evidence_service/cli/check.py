@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evidence_service.access.decide import Examination, show
+from evidence_service.access.decide import Examination
+from evidence_service.access.findings import show
 from evidence_service.access.model import Allow, AssertionSummary, Check, Decision, Phase
 from evidence_service.cli import output
 from evidence_service.cli.errors import BadInput, ExitCode

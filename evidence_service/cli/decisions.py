@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evidence_service.access.decide import Examination, examine, show
+from evidence_service.access.decide import Examination, examine
+from evidence_service.access.findings import show
 from evidence_service.access.model import Allow, Check, Decision, Mode
 from evidence_service.access.reasons import OK, reason_of
 from evidence_service.adapters.journal import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from evidence_service.access.decide import show
+from evidence_service.access.findings import show
 from evidence_service.access.model import FasRule, Mode
 from evidence_service.access.policy import PolicyError, parse_policy
 from evidence_service.adapters.config_store import ConfigStore

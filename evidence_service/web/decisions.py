@@ -75,6 +75,9 @@ class Journal(Protocol):
         Raises JournalUnavailable.
         """
 
+    def disown(self, decision_id: str) -> None:
+        """Mark a recorded decision as one that was not given."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

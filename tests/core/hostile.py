@@ -121,5 +121,5 @@ COSTLY: dict[str, tuple[str, Callable[[], bytes]]] = {
         "not_a_response",
         lambda: b"<a>" + b"xmlns:" * 505 + b"x" * 60_000 + b"</a>",
     ),
-    "thousands of prefixes to look up": ("signature_invalid", lambda: _prefix_list(2_700)),
+    "thousands of prefixes to look up": ("c14n_forbidden", lambda: _prefix_list(2_700)),
 }

@@ -330,7 +330,6 @@ def test_comments_are_let_be() -> None:
     assert found.problems == ()
 
 
-@pytest.mark.xfail(reason="each entity is compared with every other")
 def test_a_large_federation_takes_time_in_proportion() -> None:
     """Four times the entities take about four times as long, not sixteen times."""
 

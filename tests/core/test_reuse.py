@@ -102,7 +102,6 @@ def test_every_question_is_asked() -> None:
     assert asked(ONCE, None) == asked(ONCE, SEEN) == ["replay_conflict", "evidence_already_used"]
 
 
-@pytest.mark.xfail(reason="the recorder words durations differently")
 def test_the_same_words_alone_and_in_a_decision() -> None:
     """A re-use finding reads the same whether the recorder or the decision made it, so that a replay agrees."""
     late = TEN + timedelta(seconds=1)

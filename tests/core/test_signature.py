@@ -337,6 +337,7 @@ def test_a_signed_element_is_read_from_the_verified_octets() -> None:
     root = etree.fromstring(data)
     signed = verify_signature(
         data,
+        one(root, SIGNATURE),
         location=f"./{S}Assertion/",
         tag=S + "Assertion",
         signed_id="_a1",
@@ -356,7 +357,12 @@ def test_another_element_than_expected(tag: str, signed_id: str) -> None:
     """A signature that holds over something else than what was asked for is refused."""
     with pytest.raises(Refused) as refused:
         verify_signature(
-            genuine(), location=f"./{S}Assertion/", tag=tag, signed_id=signed_id, certificates=[certificate()]
+            genuine(),
+            one(etree.fromstring(genuine()), SIGNATURE),
+            location=f"./{S}Assertion/",
+            tag=tag,
+            signed_id=signed_id,
+            certificates=[certificate()],
         )
 
     assert refused.value.finding.reason == "signed_element"
@@ -369,7 +375,7 @@ def test_metadata_signatures_have_the_same_profile() -> None:
     signature = find_signatures(root, [root])[root]
     check_signature(signature, signed_id=root.get("ID") or "")
     signed = verify_signature(
-        data, location="./", tag=str(root.tag), signed_id=root.get("ID") or "", certificates=[certificate()]
+        data, signature, location="./", tag=str(root.tag), signed_id=root.get("ID") or "", certificates=[certificate()]
     )
 
     assert parse_metadata(signed.octets)[0].entity_id == n.IDP

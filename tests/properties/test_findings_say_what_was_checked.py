@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 
-from evidence_service.access.decide import VERIFICATION, decide, examine, show
+from evidence_service.access.decide import VERIFICATION, decide, examine
+from evidence_service.access.findings import show
 from evidence_service.access.model import Allow, Deny
 from evidence_service.access.reasons import OK
 from idp_certs.reasons import Finding
