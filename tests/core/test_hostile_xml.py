@@ -74,8 +74,6 @@ def test_promise_5_hostile_xml_takes_no_memory(name: str) -> None:
     assert _kibibytes("VmHWM") - before < GROWTH
 
 
-
-
 @pytest.mark.parametrize("name", COSTLY)
 def test_promise_5_what_multiplies_work(name: str) -> None:
     """Promise 5: a document within every limit cannot make two limits multiply, ten certificates or one."""
