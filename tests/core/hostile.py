@@ -119,7 +119,12 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
 COSTLY: dict[str, tuple[str, Callable[[], bytes]]] = {
     "words that look like declarations": (
         "not_a_response",
-        lambda: b"<a>" + b"xmlns:" * 505 + b"x" * 60_000 + b"</a>",
+        lambda: b"<a>" + b"xmlns:" * 505 + b"x" * 190_000 + b"</a>",
     ),
+    "words that look like declarations, apart": (
+        "not_a_response",
+        lambda: b"<a>" + b"xmlns xmlns:a" * 250 + b" " * 190_000 + b"</a>",
+    ),
+    "references to characters": ("not_a_response", lambda: b"<a>" + b"&#9;" * 50_000 + b"</a>"),
     "thousands of prefixes to look up": ("c14n_forbidden", lambda: _prefix_list(2_700)),
 }

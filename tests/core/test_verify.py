@@ -27,6 +27,8 @@ from tests.core.given import (
     genuine,
     idp_of,
     judged,
+    nothing,
+    one,
     outcome,
     policy_for,
     signed,
@@ -269,3 +271,15 @@ def test_a_certificate_of_the_year_0() -> None:
     odd = SigningCertificate(der=_of_the_year_0(), state=TRUSTED, since=ISSUED, provenance="test")
 
     assert outcome(judged(genuine(), snapshot_of(None, odd, certificate()))) == ALLOW
+
+
+@pytest.mark.xfail(reason="who is claimed is asked once more, and its own refusal takes the place of the first")
+def test_the_first_objection_is_the_one_that_is_given() -> None:
+    """A stray signature is said to be one, also where nobody is claimed."""
+
+    def stray(root: etree._Element) -> None:
+        one(root, "p:Status").append(etree.Element("{http://www.w3.org/2000/09/xmldsig#}Signature"))
+
+    evidence = changed(nothing, then=all_of(without("s:Assertion/s:Issuer"), without("s:Issuer"), stray))
+
+    assert outcome(judged(evidence)) == deny("signature_placement")
