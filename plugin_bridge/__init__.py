@@ -1,0 +1,1 @@
+"""What runs beside FAS, and what a deployment is tested with from anywhere."""

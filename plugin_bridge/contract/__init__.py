@@ -1,0 +1,1 @@
+"""The contract between plug-in and service, generated from `evidence_service/web/wire.py`."""

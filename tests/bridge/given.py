@@ -1,0 +1,139 @@
+"""Certificates, settings files and the compiled plug-in, as a FAS server would have them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import PrivateFormat, load_pem_private_key, pkcs12
+
+from tests.web.listening import Identity
+
+ROOT = Path(__file__).parents[2]
+BRIDGE = ROOT / "plugin_bridge"
+PASSWORD = "correct horse"
+PATIENCE = 120.0
+
+needs_mono = pytest.mark.skipif(
+    shutil.which("mono") is None or shutil.which("mcs") is None or shutil.which("nunit-console") is None,
+    reason="mono, mcs and nunit-console are missing: run tests/bridge/install-mono.sh",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """The compiled plug-in with its test host."""
+
+    directory: Path
+
+    def host(self, *arguments: str | Path, events: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the test host; events go into the directory."""
+        environment = {**os.environ, "MONO_EVENTLOG_TYPE": f"local:{events}" if events else "null"}
+        return subprocess.run(
+            ["mono", str(self.directory / "TestHost.exe"), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            env=environment,
+        )
+
+    def ask(
+        self, settings: Path, questions: Iterable[Mapping[str, Any]], *, callers: int = 1, events: Path | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Put all questions through the library; the answers by id."""
+        lines = settings.parent / "questions.jsonl"
+        lines.write_text("".join(json.dumps(question) + "\n" for question in questions), encoding="ascii")
+        ran = self.host("ask", settings, lines, "--callers", str(callers), events=events)
+        assert ran.returncode in (0, 1), ran.stderr
+        assert ran.stderr == ""
+        answers = [json.loads(line) for line in ran.stdout.splitlines()]
+        return {answer["id"]: answer for answer in answers}
+
+    def load(
+        self, settings: Path, questions: Iterable[Mapping[str, Any]], *, callers: int, count: int
+    ) -> dict[str, Any]:
+        """Ask `count` times from as many threads, and measure."""
+        lines = settings.parent / "load.jsonl"
+        lines.write_text("".join(json.dumps(question) + "\n" for question in questions), encoding="ascii")
+        ran = self.host("load", settings, lines, "--callers", str(callers), "--count", str(count))
+        assert ran.stderr == ""
+        measured: dict[str, Any] = json.loads(ran.stdout)
+        return measured
+
+
+def compile_plugin(directory: Path) -> Plugin:
+    """Compile the library and the test host."""
+    ran = subprocess.run(["sh", BRIDGE / "build.sh", directory], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return Plugin(directory=directory)
+
+
+def pfx(client: Identity) -> Path:
+    """A PFX file of the one kind that mono and Windows Server 2016 read too: 3DES and SHA-1."""
+    path = client.certificate.with_suffix(".pfx")
+    form = (
+        PrivateFormat.PKCS12.encryption_builder()
+        .kdf_rounds(2000)
+        .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
+        .hmac_hash(hashes.SHA1())
+        .build(PASSWORD.encode())
+    )
+    key = load_pem_private_key(client.key.read_bytes(), None)
+    certificate = x509.load_der_x509_certificate(client.der)
+    path.write_bytes(pkcs12.serialize_key_and_certificates(b"fas", key, certificate, None, form))  # type: ignore[arg-type]
+    return path
+
+
+def pin(server: Identity) -> str:
+    """The SHA-256 of a certificate."""
+    return x509.load_der_x509_certificate(server.der).fingerprint(hashes.SHA256()).hex()
+
+
+def write_settings(path: Path, members: Mapping[str, object]) -> Path:
+    """A settings file; a member that is None is left out, a list stands there once for each value."""
+    lines = []
+    for name, value in members.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                lines.append(f"  <{name}>{escape(str(each))}</{name}>\n")
+    path.write_text(f"<EvidencePlugin>\n{''.join(lines)}</EvidencePlugin>\n", encoding="utf-8")
+    return path
+
+
+def settings_for(directory: Path, port: int | list[int], server: Identity, client: Identity, **members: object) -> Path:
+    """The settings of a plug-in that asks services on these ports."""
+    ports = port if isinstance(port, list) else [port]
+    return write_settings(
+        directory / "EvidencePlugin.xml",
+        {
+            "Service": [f"https://127.0.0.1:{each}" for each in ports],
+            "ServerPin": pin(server),
+            "ClientCertificateFile": pfx(client),
+            "ClientCertificatePassword": PASSWORD,
+            "FasServer": "fas1.corp.example",
+            **members,
+        },
+    )
+
+
+@functools.cache
+def failure_codes() -> dict[str, int]:
+    """Code to event id, as FailClosed.md lists them."""
+    found = {}
+    for line in (BRIDGE / "FailClosed.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) > 3 and cells[1].isdigit() and cells[2].startswith("`"):
+            found[cells[2].strip("`")] = int(cells[1])
+    return found
