@@ -273,7 +273,6 @@ def test_a_certificate_of_the_year_0() -> None:
     assert outcome(judged(genuine(), snapshot_of(None, odd, certificate()))) == ALLOW
 
 
-@pytest.mark.xfail(reason="who is claimed is asked once more, and its own refusal takes the place of the first")
 def test_the_first_objection_is_the_one_that_is_given() -> None:
     """A stray signature is said to be one, also where nobody is claimed."""
 
