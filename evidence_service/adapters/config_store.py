@@ -6,6 +6,7 @@ running processes notice it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +16,13 @@ from enum import StrEnum
 from typing import Any
 
 from cryptography import x509
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evidence_service.access.model import FasRule, Mode, Policy
 from evidence_service.access.policy import PolicyError, dump_policy, parse_policy
 from evidence_service.adapters.database import (
+    StoreUnavailable,
     certificates,
     clock,
     config_state,
@@ -95,7 +97,10 @@ class IdpChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPlugin:
-    """A plug-in identity. `fingerprint` is the SHA-256 (hex) of its certificate or of its bearer key. Times UTC."""
+    """A plug-in identity. `fingerprint` is the SHA-256 (hex) of its certificate or of its bearer key. Times UTC.
+
+    `problem` says why the stored row cannot be trusted; such a plug-in is refused and has no certificate here.
+    """
 
     name: str
     kind: PluginKind
@@ -104,6 +109,7 @@ class StoredPlugin:
     enrolled_at: datetime
     enrolled_by: str
     revoked_at: datetime | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,14 +306,15 @@ class ConfigStore:
             "entity_ids": None if rule.entity_ids is None else _json(sorted(rule.entity_ids)),
         }
         with writing(self._engine) as connection:
-            statement = upsert(rules).values(name=rule.name, **values)
+            statement = upsert(rules).values(name=rule.name, **values, digest="")
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+            _seal_row(connection, rules, rule.name)
             _record(connection, now=now, actor=actor, act="rule_set", subject=rule.name, detail=values)
 
     def list_rules(self) -> tuple[FasRule, ...]:
-        """All FAS rules by name."""
+        """All FAS rules by name; one that was changed from outside as it is obeyed: it allows no IdP."""
         with reading(self._engine) as connection:
-            return read_rules(connection)
+            return tuple(rule for rule, _ in read_rules(connection))
 
     def remove_rule(self, name: str, *, now: datetime, actor: str) -> None:
         """Remove a FAS rule. Raises NotFound."""
@@ -355,14 +362,16 @@ class ConfigStore:
                     certificate=certificate_der,
                     enrolled_at=now,
                     enrolled_by=stored.enrolled_by,
+                    digest="",
                 )
             )
+            _seal_row(connection, plugins, name)
             detail = {"kind": kind.value, "fingerprint": fingerprint}
             _record(connection, now=now, actor=actor, act="plugin_enrolled", subject=name, detail=detail, trust=False)
             return stored
 
     def list_plugins(self) -> tuple[StoredPlugin, ...]:
-        """All plug-in identities by name, revoked ones included."""
+        """All plug-in identities by name, revoked ones included; damaged ones carry their `problem`."""
         with reading(self._engine) as connection:
             return read_plugins(connection)
 
@@ -372,6 +381,7 @@ class ConfigStore:
             statement = update(plugins).where(plugins.c.name == name, plugins.c.revoked_at.is_(None))
             if connection.execute(statement.values(revoked_at=now)).rowcount == 0:
                 raise NotFound(f"no plug-in {name!r} is enrolled")
+            _seal_row(connection, plugins, name)
             _record(connection, now=now, actor=actor, act="plugin_revoked", subject=name, detail={}, trust=False)
 
     def list_acts(self, *, limit: int = 100, before: int | None = None) -> tuple[Act, ...]:
@@ -407,36 +417,23 @@ class ConfigStore:
 def read_idps(connection: Connection) -> tuple[StoredIdp, ...]:
     """All identity providers by entity ID, within the caller's transaction."""
     rows = connection.execute(select(idps).where(idps.c.removed_at.is_(None)).order_by(idps.c.entity_id)).all()
-    return tuple(_idp(row, _certificates(connection, row.entity_id)) for row in rows)
+    known: dict[object, list[Row[Any]]] = {}
+    for each in connection.execute(select(certificates).order_by(certificates.c.position, certificates.c.sha256)):
+        known.setdefault(each.entity_id, []).append(each)
+    return tuple(_idp(row, known.get(row.entity_id, ())) for row in rows)
 
 
-def read_rules(connection: Connection) -> tuple[FasRule, ...]:
-    """All FAS rules by name, within the caller's transaction."""
-    return tuple(
-        FasRule(
-            name=row.name,
-            mode=Mode(row.mode),
-            max_age=None if row.max_age_us is None else timedelta(microseconds=row.max_age_us),
-            entity_ids=None if row.entity_ids is None else frozenset(json.loads(row.entity_ids)),
-        )
-        for row in connection.execute(select(rules).order_by(rules.c.name))
-    )
+def read_rules(connection: Connection) -> tuple[tuple[FasRule, str | None], ...]:
+    """All FAS rules by name, within the caller's transaction, each with why its row cannot be trusted, if so.
+
+    A damaged rule is there, enforced, and allows no IdP: were it left out, what it restricts could become free.
+    """
+    return tuple(_rule(row) for row in connection.execute(select(rules).order_by(rules.c.name)))
 
 
 def read_plugins(connection: Connection) -> tuple[StoredPlugin, ...]:
     """All plug-in identities by name, within the caller's transaction."""
-    return tuple(
-        StoredPlugin(
-            name=row.name,
-            kind=PluginKind(row.kind),
-            fingerprint=row.fingerprint,
-            certificate_der=row.certificate,
-            enrolled_at=row.enrolled_at,
-            enrolled_by=row.enrolled_by,
-            revoked_at=row.revoked_at,
-        )
-        for row in connection.execute(select(plugins).order_by(plugins.c.name))
-    )
+    return tuple(_plugin(row) for row in connection.execute(select(plugins).order_by(plugins.c.name)))
 
 
 def printable(text: str) -> str:
@@ -564,10 +561,7 @@ def _row_digest(row: Row[Any], known: Iterable[Row[Any]]) -> str:
             None if instant is None else to_microseconds(instant)
             for instant in (row.valid_until, row.imported_at, row.removed_at)
         ],
-        [
-            [each.sha256, bytes(each.der).hex(), each.state, to_microseconds(each.since), each.provenance]
-            for each in known
-        ],
+        [[each.sha256, each.der.hex(), each.state, to_microseconds(each.since), each.provenance] for each in known],
     ]
     return hashlib.sha256(_json(content).encode()).hexdigest()
 
@@ -583,9 +577,59 @@ def _problem(row: Row[Any], known: Sequence[Row[Any]]) -> str | None:
     try:
         if _row_digest(row, known) == row.digest:
             return None
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         pass  # a column of another type than we wrote
     return "its stored configuration was changed from outside; restore a backup, or remove the IdP and add it again"
+
+
+def _content_digest(row: Row[Any]) -> str:
+    """The digest of a row of `rules` or `plugins`."""
+    content: dict[str, object] = {}
+    for name, value in row._mapping.items():  # noqa: SLF001 - the documented way to a row's names
+        if isinstance(value, datetime):
+            content[name] = to_microseconds(value)
+        elif isinstance(value, bytes):
+            content[name] = {"hex": value.hex()}
+        elif name != "digest":
+            content[name] = value
+    return hashlib.sha256(_json(content).encode()).hexdigest()
+
+
+def _seal_row(connection: Connection, table: Table, name: str) -> None:
+    """As `_seal`, for a rule or a plug-in."""
+    row = connection.execute(select(table).where(table.c.name == name)).one()
+    connection.execute(update(table).where(table.c.name == name).values(digest=_content_digest(row)))
+
+
+def _is_sealed(row: Row[Any]) -> bool:
+    return isinstance(row.name, str) and bool(_content_digest(row) == row.digest)
+
+
+def _rule(row: Row[Any]) -> tuple[FasRule, str | None]:
+    if _is_sealed(row):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # written by newer software
+            return FasRule(
+                name=row.name,
+                mode=Mode(row.mode),
+                max_age=None if row.max_age_us is None else timedelta(microseconds=row.max_age_us),
+                entity_ids=None if row.entity_ids is None else frozenset(json.loads(row.entity_ids)),
+            ), None
+    problem = "its stored row was changed from outside; set the rule again, or remove it"
+    return FasRule(name=printable(str(row.name)), mode=Mode.ENFORCE, entity_ids=frozenset()), problem
+
+
+def _plugin(row: Row[Any]) -> StoredPlugin:
+    sealed = _is_sealed(row) and row.kind in tuple(PluginKind)
+    return StoredPlugin(
+        name=printable(str(row.name)),
+        kind=PluginKind.BEARER if row.kind == PluginKind.BEARER else PluginKind.CERTIFICATE,
+        fingerprint=printable(str(row.fingerprint)),
+        certificate_der=row.certificate if sealed else None,
+        enrolled_at=row.enrolled_at,
+        enrolled_by=printable(str(row.enrolled_by)),
+        revoked_at=row.revoked_at,
+        problem=None if sealed else "its stored row was changed from outside; revoke it and enroll another",
+    )
 
 
 def _intact(row: Row[Any], known: Sequence[Row[Any]]) -> None:
@@ -606,7 +650,7 @@ def _idp(row: Row[Any], known: Sequence[Row[Any]]) -> StoredIdp:
         except ValueError as error:
             problem = f"a stored certificate is not usable: {error}"
     return StoredIdp(
-        entity_id=row.entity_id,
+        entity_id=row.entity_id if problem is None else printable(str(row.entity_id)),
         certificates=trusted,
         policy=policy,
         enabled=bool(row.enabled),
@@ -676,4 +720,6 @@ def _record(
     values: dict[str, Any] = {"counter": config_state.c.counter + 1}
     if trust:
         values["trust_changed_at"] = now
-    connection.execute(update(config_state).values(**values))
+    if connection.execute(update(config_state).values(**values)).rowcount != 1:
+        # Nobody would notice the change.
+        raise StoreUnavailable("the database lacks its configuration counter; restore a backup")

@@ -58,6 +58,10 @@ class SchemaMismatch(StoreUnavailable):
     """The database has another schema than this software."""
 
 
+class StoreReplaced(StoreUnavailable):
+    """The file that a connection writes to is no longer the database: another took its place, or none."""
+
+
 def to_microseconds(instant: datetime) -> int:
     """Microseconds since 1970 UTC. Raises ValueError for an instant without a zone."""
     if instant.tzinfo is None:
@@ -163,6 +167,7 @@ rules = Table(
     Column("mode", Text, nullable=False),
     Column("max_age_us", BigInteger),
     Column("entity_ids", Text),
+    Column("digest", Text, nullable=False),
 )
 
 plugins = Table(
@@ -175,6 +180,7 @@ plugins = Table(
     Column("enrolled_at", Instant, nullable=False),
     Column("enrolled_by", Text, nullable=False),
     Column("revoked_at", Instant),
+    Column("digest", Text, nullable=False),
 )
 
 journal = Table(
@@ -290,9 +296,19 @@ def open_database(url: str, *, create: bool = True, busy_timeout: timedelta = BU
             revision = _revision(connection, path)
         if revision is None and create:
             _migrate(engine)
+            engine.dispose()  # connections from before the first write do not know the log
         elif revision != SCHEMA_REVISION:
             raise _mismatch(path, revision)
         on_failure.pop_all()
+
+    @event.listens_for(engine, "connect")
+    def verify(driver: _File, _record: object) -> None:
+        # The file may have been replaced since it was opened, by one of another schema.
+        revision = _driver_revision(driver)
+        if revision != SCHEMA_REVISION:
+            driver.close()
+            raise _mismatch(path, revision)
+
     return engine
 
 
@@ -309,24 +325,54 @@ def upgrade(url: str, *, busy_timeout: timedelta = BUSY_TIMEOUT) -> str:
     return SCHEMA_REVISION
 
 
+def connect(engine: Engine) -> Connection:
+    """A connection to the file that is the database now. Raises what the driver raises, and StoreUnavailable."""
+    connection = engine.connect()
+    if _file(connection).is_replaced():
+        connection.close()
+        # All of them: an idle one would share what SQLite keeps in memory about the log with new ones.
+        engine.dispose()
+        connection = engine.connect()
+    return connection
+
+
 @contextlib.contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A consistent read. Raises StoreUnavailable."""
-    with _translated(engine), engine.connect() as connection:
+    with _translated(engine), connect(engine) as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One write transaction that holds the write lock from its start. Raises StoreUnavailable."""
-    with _translated(engine), engine.connect() as connection:
+    with _translated(engine), connect(engine) as connection:
         connection.execution_options(write=True)
         with connection.begin():
             yield connection
+        check_file(connection)
+
+
+def file_of(connection: Connection) -> object:
+    """What tells the file of this connection from another at the same path."""
+    file = _file(connection)
+    return file.files[str(file.path)]
+
+
+def check_file(connection: Connection) -> None:
+    """Whether what this connection writes is in the database: its file and log still have their names.
+
+    Raises StoreReplaced. A restored backup takes the file's name, and writing to the nameless one still succeeds.
+    """
+    file = _file(connection)
+    if file.is_replaced():
+        raise StoreReplaced(f"the database {file.path} was replaced or removed in use; if it is gone, restore it")
 
 
 def database_problem(engine: Engine, error: BaseException) -> str:
     """One line for an error of the driver: which database, what is wrong, what to do."""
+    if isinstance(error, StoreUnavailable):
+        return str(error)
     where = f"the database {engine.url.database}"
     original = error.orig if isinstance(error, sa_exc.DBAPIError) else error
     code = getattr(original, "sqlite_errorcode", None)
@@ -335,7 +381,7 @@ def database_problem(engine: Engine, error: BaseException) -> str:
         sqlite3.SQLITE_LOCKED: "is locked by another connection; try again",
         sqlite3.SQLITE_NOTADB: "is not an SQLite database; name another file in `database_url`",
         sqlite3.SQLITE_CORRUPT: "is damaged; restore it from a backup",
-        sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that the directory exists and its permissions",
+        sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that it and its directory exist, and their permissions",
         sqlite3.SQLITE_PERM: "may not be accessed; check its permissions",
         sqlite3.SQLITE_READONLY: "is read-only; check its permissions and those of its directory",
         sqlite3.SQLITE_FULL: "cannot grow; free space on its disk",
@@ -370,33 +416,81 @@ def _path(url: str) -> Path:
     return Path(parsed.database)
 
 
+class _File(sqlite3.Connection):
+    """A connection that knows which files it has open. It never creates the database."""
+
+    path: Path
+    files: dict[str, tuple[int, int] | None]
+
+    @classmethod
+    def open(cls, path: Path, busy_timeout: timedelta) -> _File:
+        """Connect, ready to use."""
+        before = _identity(str(path))
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, check_same_thread=False, factory=cls)
+        try:
+            connection.prepare(path, before, busy_timeout)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def is_replaced(self) -> bool:
+        """Whether another file, or none, has the name of one that is open here."""
+        return any(_identity(name) != known for name, known in self.files.items())
+
+    def prepare(self, path: Path, before: tuple[int, int] | None, busy_timeout: timedelta) -> None:
+        """Set what each connection needs. `before` is what the path named before it was opened."""
+        # The driver must not begin transactions by itself: `begin` below does, so that DDL is transactional too.
+        self.isolation_level = None
+        # Text that is no UTF-8 is a damaged row, which is found by its digest, and not a failing read of all rows.
+        self.text_factory = _as_text
+        for pragma in (
+            f"busy_timeout = {busy_timeout // timedelta(milliseconds=1)}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "trusted_schema = OFF",
+        ):
+            self.execute(f"PRAGMA {pragma}").close()
+        self.path = path
+        # While a connection is open, SQLite neither removes nor replaces its log.
+        log = f"{path.resolve()}-wal"
+        self.files = {str(path): _identity(str(path))}
+        if (found := _identity(log)) is not None:  # there is none before the first write ever
+            self.files[log] = found
+        if self.files[str(path)] != before:
+            raise StoreReplaced(f"the database {path} was replaced while it was opened; it is tried again")
+
+
+def _file(connection: Connection) -> _File:
+    return cast(_File, connection.connection.dbapi_connection)
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(name)  # noqa: PTH116 - asked twice for every commit
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _as_text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
+
+
 def _engine(url: str, busy_timeout: timedelta, *, create: bool) -> Engine:
     path = _path(url)
     if path.is_dir():
         raise StoreUnavailable(f"the database {path} is a directory; name a file in `database_url`")
     if create:
         _create_private(path)
-    engine = create_engine(url, hide_parameters=True)
-    milliseconds = busy_timeout // timedelta(milliseconds=1)
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver must not begin transactions by itself: `begin` below does, so that DDL is transactional too.
-        connection.isolation_level = None
-        for pragma in (
-            f"busy_timeout = {milliseconds}",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-            "trusted_schema = OFF",
-        ):
-            connection.execute(f"PRAGMA {pragma}").close()
+    file = path.absolute()
+    engine = create_engine(url, hide_parameters=True, creator=lambda: _File.open(file, busy_timeout))
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         write = connection.get_execution_options().get("write", False)
-        driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
-        driver.execute("BEGIN IMMEDIATE" if write else "BEGIN").close()
+        _file(connection).execute("BEGIN IMMEDIATE" if write else "BEGIN").close()
 
     return engine
 
@@ -420,6 +514,16 @@ def _revision(connection: Connection, path: Path) -> str | None:
         raise SchemaMismatch(f"the database {path} belongs to another program; name another file in `database_url`")
     revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return None if revision is None else str(revision)
+
+
+def _driver_revision(driver: sqlite3.Connection) -> str | None:
+    try:
+        row = driver.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        return None  # no such table
+    return None if row is None else str(row[0])
 
 
 def _mismatch(path: Path, revision: str | None) -> SchemaMismatch:

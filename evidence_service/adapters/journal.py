@@ -49,7 +49,9 @@ from evidence_service.adapters.config_store import NotFound, printable
 from evidence_service.adapters.database import (
     Inserter,
     StoreUnavailable,
+    check_file,
     clock,
+    connect,
     database_problem,
     decisions,
     evidence,
@@ -72,6 +74,7 @@ MAX_TEXT = 1024
 
 _MAX_BATCH = 1000
 _MAX_REMEMBERED = 20_000
+_MAX_UNANSWERED = 20_000
 _PROBE_SECONDS = 1.0
 _PIECE = 2047  # bytes; hashlib releases the interpreter lock from 2048 on
 _SMALL = 16 * _PIECE
@@ -98,6 +101,10 @@ _OPTIONAL = (
 _READ_MARK = select(clock.c.high_water)
 _SET_MARK = update(clock).values(high_water=bindparam("mark"))
 _FIND_SIGHTINGS = select(sightings).where(sightings.c.sighting_key.in_(bindparam("keys", expanding=True)))
+_FIND_DECISION = select(decisions).where(decisions.c.decision_id == bindparam("id"))
+_FIND_EVIDENCE = select(evidence.c.sha256, evidence.c.content).where(
+    evidence.c.sha256.in_(bindparam("digests", expanding=True))
+)
 _SET_LATE = (
     update(decisions)
     .where(decisions.c.decision_id.in_(bindparam("ids", expanding=True)))
@@ -271,6 +278,7 @@ class Journal:
         self._committing = False
         self._closing = False
         self._unanswered: deque[str] = deque()
+        self._counting = threading.Lock()
         self._known_evidence: dict[str, None] = {}
         # A sighting never changes once it is there, so one that was read or written needs no second look.
         self._known_sightings: dict[_Key, Sighting] = {}
@@ -281,6 +289,8 @@ class Journal:
         self._add_decisions = _inserter(engine, decisions, without="seq")
         self.commits = 0
         """Transactions that recorded entries, for the test that they are shared."""
+        self.unmarked = 0
+        """Decisions that were not given and are not marked so: too many waited for a store that takes nothing."""
 
     @property
     def healthy(self) -> bool:
@@ -347,12 +357,23 @@ class Journal:
 
     def disown(self, decision_id: str) -> None:
         """Mark a recorded decision as one that was not given: the answer failed after it was durable."""
-        self._unanswered.append(decision_id)
+        self._not_given((decision_id,))
         self._queue.put(_WAKE)
 
     def _mark_unanswered(self, late: Iterable[_Pending]) -> None:
-        self._unanswered.extend(pending.entry.decision_id for pending in late)
+        self._not_given(pending.entry.decision_id for pending in late)
         self._queue.put(_WAKE)
+
+    def _not_given(self, decision_ids: Iterable[str]) -> None:
+        """Keep for marking; from any thread."""
+        with self._counting:
+            for decision_id in decision_ids:
+                if len(self._unanswered) < _MAX_UNANSWERED:
+                    self._unanswered.append(decision_id)
+                    continue
+                if self.unmarked == 0:
+                    _log.error("more than %d decisions wait to be marked as not given", _MAX_UNANSWERED)
+                self.unmarked += 1
 
     def _settle(self, batch: Sequence[_Pending]) -> None:
         """Answer the callers of a batch; runs in their event loop."""
@@ -387,7 +408,7 @@ class Journal:
                 try:
                     loop.call_soon_threadsafe(self._settle, group)
                 except RuntimeError:  # the loop is closed: nobody waits for an answer any more
-                    self._unanswered.extend(pending.entry.decision_id for pending in group)
+                    self._not_given(pending.entry.decision_id for pending in group)
 
     def _finish(self) -> None:
         """Mark the last unanswered decisions and close the connection."""
@@ -399,7 +420,7 @@ class Journal:
     def _take(self) -> tuple[list[_Pending], bool]:
         """Everything that waits, at least one thing; and whether to go on after it."""
         try:
-            taken = self._queue.get(timeout=None if self._problem is None or self._dead else _PROBE_SECONDS)
+            taken = self._queue.get(timeout=None if self._dead else _PROBE_SECONDS)
         except queue.Empty:
             return [], True
         batch: list[_Pending] = []
@@ -421,7 +442,7 @@ class Journal:
             return
         try:
             self._commit(batch)
-        except (sa_exc.OperationalError, sa_exc.TimeoutError, sqlite3.Error) as error:
+        except (StoreUnavailable, sa_exc.OperationalError, sa_exc.TimeoutError, sqlite3.Error) as error:
             self._broken(batch, error)
         except Exception as error:  # noqa: BLE001
             self._disconnect()
@@ -430,9 +451,7 @@ class Journal:
                 batch[0].error = JournalUnavailable(f"the decision could not be recorded: {type(error).__name__}")
                 return
             # One entry that the database refuses must not take the others down. What was remembered to be there may
-            # have been purged, so everything is offered anew.
-            self._known_evidence.clear()
-            self._known_snapshots.clear()
+            # have been purged; having disconnected, everything is offered anew.
             for pending in batch:
                 self._write((pending,), alone=True)
 
@@ -443,7 +462,7 @@ class Journal:
         self._dead = getattr(original, "sqlite_errorcode", None) in _FSYNC_FAILED
         self._fail(batch, database_problem(self._engine, error))
         if self._committing:  # whether the rows are there is not known; if they are, nobody was told (promise 71)
-            self._unanswered.extend(pending.entry.decision_id for pending in batch)
+            self._not_given(pending.entry.decision_id for pending in batch)
 
     def _fail(self, batch: Sequence[_Pending], problem: str) -> None:
         if problem != self._problem:
@@ -455,7 +474,7 @@ class Journal:
 
     def _connect(self) -> Connection:
         if self._connection is None:
-            connection = self._engine.connect()
+            connection = connect(self._engine)
             # Detached: its own time-out must not go back to the pool, nor a broken connection.
             connection.detach()
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {self._busy_timeout // timedelta(milliseconds=1)}")
@@ -465,16 +484,23 @@ class Journal:
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        # The next connection may be to another file, of which nothing is known.
+        self._known_evidence.clear()
+        self._known_sightings.clear()
+        self._known_snapshots.clear()
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
 
     def _commit(self, batch: Sequence[_Pending]) -> None:
         """One transaction. Raises whatever the database raises; then nothing is recorded."""
-        connection = self._connect()
-        unanswered = list(itertools.islice(self._unanswered, _MAX_BATCH))
-        work = _Work()
         self._committing = False
+        connection = self._connect()
+        check_file(connection)
+        unanswered = list(itertools.islice(self._unanswered, _MAX_BATCH))
+        if not batch and not unanswered and self._problem is None:
+            return
+        work = _Work()
         with connection.begin():
             # Also a probe when there is nothing to do: it proves that writing works again.
             mark = connection.scalar(_READ_MARK)
@@ -487,6 +513,7 @@ class Journal:
             if unanswered:
                 connection.execute(_SET_LATE, {"ids": unanswered, "late": "late"})
             self._committing = True
+        check_file(connection)
         for pending, recorded in results:
             pending.recorded = recorded
         for _ in unanswered:
@@ -649,13 +676,13 @@ def find_decisions(
 def load_decision(engine: Engine, decision_id: str) -> StoredDecision:
     """One decision with its evidence. Raises NotFound and StoreUnavailable."""
     with reading(engine) as connection:
-        row = connection.execute(select(decisions).where(decisions.c.decision_id == decision_id)).one_or_none()
+        row = connection.execute(_FIND_DECISION, {"id": decision_id}).one_or_none()
         if row is None:
             raise NotFound(f"no decision {decision_id!r} is recorded")
         try:
             content = json.loads(row.request)
-            stored = select(evidence.c.sha256, evidence.c.content).where(evidence.c.sha256.in_(content["evidence"]))
-            contents = {digest: bytes(each) for digest, each in connection.execute(stored)}
+            stored = connection.execute(_FIND_EVIDENCE, {"digests": content["evidence"]})
+            contents = {digest: bytes(each) for digest, each in stored}
             return _stored_decision(row, content, json.loads(row.outcome), contents)
         except (KeyError, TypeError, ValueError) as error:
             raise StoreUnavailable(

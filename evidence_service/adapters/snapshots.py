@@ -34,6 +34,7 @@ from evidence_service.adapters.config_store import (
 from evidence_service.adapters.database import (
     StoreUnavailable,
     config_state,
+    file_of,
     from_microseconds,
     reading,
     snapshots,
@@ -175,7 +176,8 @@ def stored_snapshot(engine: Engine, version: str, *, secrets_dir: Path | None = 
 class _State:
     snapshot: Snapshot
     plugins: Plugins
-    counter: int
+    counter: object
+    file: object
     problems: tuple[str, ...]
 
 
@@ -206,7 +208,7 @@ class SnapshotHolder:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What an operator must know: damaged IdPs, unreadable keys, a store that cannot be read. One line each."""
+        """What an operator must know: damaged rows, unreadable keys, a store that cannot be read. One line each."""
         return self._state.problems if self._failure is None else (*self._state.problems, self._failure)
 
     @property
@@ -224,7 +226,11 @@ class SnapshotHolder:
             try:
                 with reading(self._engine) as connection:
                     counter = connection.scalar(select(config_state.c.counter))
-                swap = counter != self._state.counter
+                    file = file_of(connection)
+                replaced = file != self._state.file
+                swap = replaced or counter != self._state.counter
+                if replaced:
+                    _log.warning("the database file was replaced; the configuration in it is taken over")
                 if swap:
                     self._state = self._load(known=self._state.snapshot.decryption_keys)
             except Exception as error:  # noqa: BLE001 - whatever it is, the old state is the safe one
@@ -241,9 +247,10 @@ class SnapshotHolder:
 
     def _load(self, *, known: Mapping[str, RSAPrivateKey] | None) -> _State:
         with reading(self._engine) as connection:
-            counter = connection.scalar(select(config_state.c.counter))
+            counter, file = connection.scalar(select(config_state.c.counter)), file_of(connection)
             trust, damaged = _read_trust(connection, self._stale_action)
-            plugins = _plugins(read_plugins(connection))
+            stored = read_plugins(connection)
+        damaged += tuple(f"plug-in {each.name} is refused: {each.problem}" for each in stored if each.problem)
         keys, missing = _load_keys(trust.policies, self._secrets_dir, known=known or {})
         if missing and known is None:
             raise KeyUnreadable(missing[0])
@@ -251,15 +258,18 @@ class SnapshotHolder:
             _log.error("%s", problem)
         return _State(
             snapshot=replace(trust, decryption_keys=keys),
-            plugins=plugins,
-            counter=int(counter or 0),
+            plugins=_plugins(stored),
+            counter=counter,
+            file=file,
             problems=(*damaged, *missing),
         )
 
 
 def _read_trust(connection: Connection, stale_action: StaleAction) -> tuple[Snapshot, tuple[str, ...]]:
-    stored = read_idps(connection)
-    as_of: datetime = connection.execute(select(config_state.c.trust_changed_at)).scalar_one()
+    stored, rules = read_idps(connection), read_rules(connection)
+    as_of = connection.scalar(select(config_state.c.trust_changed_at))
+    if as_of is None:
+        raise StoreUnavailable("the database lacks its configuration counter; restore a backup")
     snapshot = Snapshot(
         version="",
         trust=TrustSnapshot(
@@ -275,20 +285,24 @@ def _read_trust(connection: Connection, stale_action: StaleAction) -> tuple[Snap
             as_of=as_of,
         ),
         policies={idp.entity_id: idp.policy for idp in stored},
-        rules={rule.name: rule for rule in read_rules(connection)},
+        # Damaged rows last: what they deny stays denied, whatever else has the name.
+        rules={rule.name: rule for rule, _ in sorted(rules, key=lambda each: each[1] is not None)},
     )
-    damaged = tuple(f"{idp.entity_id} is denied: {idp.problem}" for idp in stored if idp.problem is not None)
+    damaged = (
+        *(f"{idp.entity_id} is denied: {idp.problem}" for idp in stored if idp.problem is not None),
+        *(f"rule {rule.name} denies: {problem}" for rule, problem in rules if problem is not None),
+    )
     return versioned(snapshot), damaged
 
 
 def _deny_after(idp: StoredIdp, stale_action: StaleAction) -> datetime | None:
-    if stale_action == "keep":
+    if stale_action == "keep" or idp.problem is not None:
         return None
     return idp.valid_until if idp.valid_until is not None else idp.imported_at + MAX_METADATA_AGE
 
 
 def _plugins(stored: tuple[StoredPlugin, ...]) -> Plugins:
-    valid = [plugin for plugin in stored if plugin.revoked_at is None]
+    valid = [plugin for plugin in stored if plugin.revoked_at is None and plugin.problem is None]
     return Plugins(
         by_certificate={each.fingerprint: each.name for each in valid if each.kind is PluginKind.CERTIFICATE},
         by_key={each.fingerprint: each.name for each in valid if each.kind is PluginKind.BEARER},

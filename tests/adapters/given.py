@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,6 +75,22 @@ def configured(path: Path, *, reuse: Reuse = Reuse.BOUNDED) -> Engine:
     )
     imported(ConfigStore(engine), "idp", policy=policy)
     return engine
+
+
+def put_in_place(backup: Path, path: Path) -> None:
+    """Restore a backup as an administrator does: the log of the old database goes with it."""
+    os.replace(backup, path)  # noqa: PTH105
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def backed_up(path: Path) -> Path:
+    """A copy of the database at `path`."""
+    backup = path.with_suffix(".backup")
+    connection = sqlite3.connect(path)
+    connection.execute("VACUUM INTO ?", (str(backup),))
+    connection.close()
+    return backup
 
 
 def request(evidence: bytes, *, upn: str = names.ALICE, request_id: str = "r1") -> AccessRequest:

@@ -25,12 +25,15 @@ def say(line: str) -> None:
 
 def killed(path: str, trials: str) -> None:
     """Many processes, each killed the moment it has answered; says the ids that were answered."""
+    engine = open_database(url_of(Path(path)), create=False)
+    template = entry(load_snapshot(engine, secrets_dir=None))
+    engine.dispose()
     for trial in range(int(trials)):
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(reader)
-            asyncio.run(_answer_for_ever(Path(path), writer))
+            asyncio.run(_answer_for_ever(Path(path), template, writer))
         os.close(writer)
         with os.fdopen(reader) as answers:
             heard = [answers.readline().strip() for _ in range(1 + trial % 7)]
@@ -42,9 +45,8 @@ def killed(path: str, trials: str) -> None:
                 say(decision_id)
 
 
-async def _answer_for_ever(path: Path, answers: int) -> None:
+async def _answer_for_ever(path: Path, template: Entry, answers: int) -> None:
     engine = open_database(url_of(path), create=False)
-    template = entry(load_snapshot(engine, secrets_dir=None))
     journal = Journal(engine)
     journal.start()
 

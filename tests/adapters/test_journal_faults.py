@@ -6,23 +6,26 @@ import asyncio
 import itertools
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, event
 
 from evidence_service.access.decide import decide
-from evidence_service.access.model import AccessRequest, FasRule, Reuse, Snapshot
+from evidence_service.access.model import AccessRequest, Decision, FasRule, Reuse, Sighting, Snapshot
+from evidence_service.adapters import journal as journal_module
 from evidence_service.adapters.config_store import ConfigStore
-from evidence_service.adapters.database import open_database
-from evidence_service.adapters.journal import find_decisions, load_decision
+from evidence_service.adapters.database import SchemaMismatch, open_database
+from evidence_service.adapters.journal import Journal, JournalUnavailable, find_decisions, load_decision
 from evidence_service.adapters.snapshots import load_snapshot, stored_snapshot
 from idp_certs.model import CertificateState
-from tests.adapters.given import ACTOR, NOW, POLICY, configured, imported, request, url_of
+from tests.adapters.given import ACTOR, NOW, POLICY, backed_up, configured, imported, put_in_place, request, url_of
 from tests.adapters.recording import entry, launch, running
 from tests.corpus import keys, names
 
@@ -86,6 +89,157 @@ def test_two_processes_that_race_allow_evidence_once(tmp_path: Path) -> None:
         "ok": rounds,
         "evidence_already_used": rounds,
     }
+    engine.dispose()
+
+
+def stored_ids(path: Path) -> set[str]:
+    """The decisions in the file that has this name now."""
+    connection = sqlite3.connect(path)
+    found = {decision_id for (decision_id,) in connection.execute("SELECT decision_id FROM decisions")}
+    connection.close()
+    return found
+
+
+@pytest.mark.platform
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not let go of the name of an open file")
+def test_nothing_is_answered_from_a_replaced_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promises 13 and 64: after a backup took the file's name, one batch is refused and the next is in the backup."""
+    monkeypatch.setattr(journal_module, "_PROBE_SECONDS", 60)
+    path = tmp_path / "a.db"
+    engine = configured(path, reuse=Reuse.ONCE)
+    snapshot = load_snapshot(engine, secrets_dir=None)
+    backup = backed_up(path)
+
+    async def act() -> None:
+        async with running(engine) as journal:
+            assert (await journal.record(entry(snapshot))).decision.reason == "ok"
+            put_in_place(backup, path)
+            with pytest.raises(JournalUnavailable, match=r"a\.db was replaced or removed"):
+                await journal.record(entry(snapshot))
+            assert not journal.healthy
+            assert stored_ids(path) == set()
+            again = entry(snapshot)
+            recorded = await journal.record(again)
+            assert recorded.decision.reason == "ok", "nothing is remembered of the file that is gone"
+            assert journal.healthy
+            assert stored_ids(path) == {again.decision_id}
+            assert load_decision(engine, again.decision_id).request == again.request
+
+    asyncio.run(act())
+    engine.dispose()
+
+
+@pytest.mark.platform
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not let go of the name of an open file")
+@pytest.mark.parametrize("lost", ["", "-wal"])
+def test_a_file_that_goes_during_a_commit_denies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    """Promises 13 and 64: the commit succeeds, into a file or log without a name; that is no record."""
+    monkeypatch.setattr(journal_module, "_PROBE_SECONDS", 60)
+    path = tmp_path / "a.db"
+    engine = configured(path)
+    snapshot = load_snapshot(engine, secrets_dir=None)
+    backup = backed_up(path)
+
+    def lose(_: Connection) -> None:
+        if lost:
+            Path(f"{path}{lost}").unlink()
+        else:
+            put_in_place(backup, path)
+
+    async def act() -> None:
+        async with running(engine) as journal:
+            await journal.record(entry(snapshot))
+            event.listen(engine, "commit", lose)
+            with pytest.raises(JournalUnavailable, match="replaced or removed"):
+                await journal.record(entry(snapshot))
+            event.remove(engine, "commit", lose)
+            after = entry(snapshot)
+            await journal.record(after)
+            assert after.decision_id in stored_ids(path)
+
+    asyncio.run(act())
+    engine.dispose()
+
+
+@pytest.mark.platform
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not let go of the name of an open file")
+def test_a_removed_database_is_noticed_and_not_made_up(tmp_path: Path) -> None:
+    """Promises 13 and 65: unhealthy without a request, every decision refused, no new file; healed when it is back."""
+    path, aside = tmp_path / "a.db", tmp_path / "aside"
+    engine = configured(path)
+    snapshot = load_snapshot(engine, secrets_dir=None)
+
+    async def until_healthy(journal: Journal, expected: bool) -> None:
+        for _ in range(100):
+            if journal.healthy is expected:
+                return
+            await asyncio.sleep(0.1)
+        assert journal.healthy is expected
+
+    async def act() -> None:
+        async with running(engine) as journal:
+            await journal.record(entry(snapshot))
+            path.rename(aside)
+            await until_healthy(journal, expected=False)
+            for _ in range(3):
+                with pytest.raises(JournalUnavailable, match=r"a\.db"):
+                    await journal.record(entry(snapshot))
+            assert not path.exists()
+            aside.rename(path)
+            await until_healthy(journal, expected=True)
+            after = entry(snapshot)
+            await journal.record(after)
+            assert len(stored_ids(path)) == 2
+            assert after.decision_id in stored_ids(path)
+
+    asyncio.run(act())
+    engine.dispose()
+
+
+def test_a_database_of_another_schema_in_its_place_is_refused(tmp_path: Path) -> None:
+    """Promise 13: nothing is written into what took the place of the database, before its schema is known."""
+    path = tmp_path / "a.db"
+    engine = configured(path)
+    snapshot = load_snapshot(engine, secrets_dir=None)
+    engine.dispose()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+
+    async def act() -> None:
+        journal = Journal(engine)
+        with pytest.raises(SchemaMismatch, match="upgrade the software"):
+            journal.start()
+
+    asyncio.run(act())
+    assert snapshot.version
+    assert stored_ids(path) == set()
+
+
+def test_what_waits_to_be_marked_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 71, within bounds: while nothing can be written, only so many unanswered decisions are remembered."""
+    monkeypatch.setattr(journal_module, "_MAX_UNANSWERED", 5)
+    path = tmp_path / "a.db"
+    engine = configured(path)
+    given = [entry(load_snapshot(engine, secrets_dir=None)) for _ in range(8)]
+    holder = sqlite3.connect(path, isolation_level=None)
+
+    async def act() -> None:
+        async with running(engine, busy_timeout=timedelta(milliseconds=1)) as journal:
+            for each in given:
+                await journal.record(each)
+            holder.execute("BEGIN IMMEDIATE")
+            for each in given:
+                journal.disown(each.decision_id)
+            assert len(journal._unanswered) == 5
+            assert journal.unmarked == 3
+            holder.execute("ROLLBACK")
+
+    asyncio.run(act())
+    holder.close()
+    late = [load_decision(engine, each.decision_id).answered for each in given]
+    assert late == ["late"] * 5 + ["yes"] * 3
     engine.dispose()
 
 
@@ -173,7 +327,10 @@ def variety() -> list[AccessRequest]:
 
 @pytest.mark.timeout(600)
 def test_ten_thousand_decisions_judged_again_are_the_same(tmp_path: Path) -> None:
-    """Promise 19: verdict and reasons of every record, with trust and policy found by digest."""
+    """Promise 19: verdict and reasons of every record, with trust and policy found by digest.
+
+    Every record is loaded. Those that hold the same question are judged once: `decide` is pure.
+    """
     path = tmp_path / "a.db"
     engine = configured(path)
     store = ConfigStore(engine)
@@ -211,12 +368,16 @@ def test_ten_thousand_decisions_judged_again_are_the_same(tmp_path: Path) -> Non
 
     answered = asyncio.run(act())
     known: dict[str, Snapshot] = {}
+    judged: dict[tuple[AccessRequest, str, datetime, Sighting | None], Decision] = {}
     differences = []
     for decision_id, reason in answered.items():
         stored = load_decision(engine, decision_id)
         if stored.snapshot_version not in known:
             known[stored.snapshot_version] = stored_snapshot(engine, stored.snapshot_version)
-        again = decide(stored.request, known[stored.snapshot_version], stored.now, seen=stored.seen)
+        question = (stored.request, stored.snapshot_version, stored.now, stored.seen)
+        if question not in judged:
+            judged[question] = decide(stored.request, known[stored.snapshot_version], stored.now, seen=stored.seen)
+        again = judged[question]
         reasons = [finding.reason for finding in getattr(again, "findings", ())]
         recorded_reasons = [finding.reason for finding in stored.findings]
         if (str(again.reason), reasons) != (reason, recorded_reasons) or stored.reason != reason:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +39,19 @@ from evidence_service.adapters.snapshots import (
     stored_snapshot,
 )
 from idp_certs.model import CertificateState
-from tests.adapters.given import ACTOR, DOCUMENT, LATER, NOW, POLICY, der, imported, metadata, url_of
+from tests.adapters.given import (
+    ACTOR,
+    DOCUMENT,
+    LATER,
+    NOW,
+    POLICY,
+    backed_up,
+    der,
+    imported,
+    metadata,
+    put_in_place,
+    url_of,
+)
 from tests.corpus import keys, names
 
 UNUSUAL = Policy(
@@ -299,6 +313,180 @@ def test_a_store_that_cannot_be_read_keeps_the_old_state(tmp_path: Path) -> None
     assert holder.age < age
     assert holder.problems == ()
     engine.dispose()
+
+
+@pytest.mark.platform
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not let go of the name of an open file")
+def test_a_restored_database_is_taken_over_whatever_its_counter(tmp_path: Path) -> None:
+    """Promise 35: a backup of the same counter, in which another certificate is revoked, is what counts."""
+    path = tmp_path / "a.db"
+    engine = open_database(url_of(path))
+    store = ConfigStore(engine)
+    imported(store, "idp", "idp_next")
+    backup = backed_up(path)
+    other = open_database(url_of(backup))
+    ConfigStore(other).set_certificate_state(
+        names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=LATER, actor=ACTOR
+    )
+    other.dispose()
+    store.set_idp_enabled(names.IDP, True, now=LATER, actor=ACTOR)
+    holder = SnapshotHolder(engine, secrets_dir=None)
+    put_in_place(backup, path)
+    assert holder.refresh()
+    assert holder.current().trust.providers[names.IDP].certificates[0].state is CertificateState.REVOKED
+    assert holder.problems == ()
+    assert not holder.refresh()
+    engine.dispose()
+
+
+@pytest.mark.platform
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not let go of the name of an open file")
+def test_a_removed_database_is_an_unreadable_store(tmp_path: Path) -> None:
+    """Promise 35: trust does not stay fresh by reading a file without a name, and none is made up in its place."""
+    path = tmp_path / "a.db"
+    engine = open_database(url_of(path))
+    imported(ConfigStore(engine), "idp")
+    holder = SnapshotHolder(engine, secrets_dir=None)
+    before, age = holder.current(), holder.age
+    for each in tmp_path.iterdir():
+        each.unlink()
+    assert not holder.refresh()
+    assert holder.current() is before
+    assert holder.age > age
+    (problem,) = holder.problems
+    assert "a.db" in problem
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StoreUnavailable, match=r"a\.db"):
+        ConfigStore(engine).set_idp_enabled(names.IDP, False, now=LATER, actor=ACTOR)
+    engine.dispose()
+
+
+def changed_outside(path: Path, statement: str, *values: object) -> None:
+    """Change the database as another program would; running processes are told to look."""
+    connection = sqlite3.connect(path)
+    connection.execute(statement, values)
+    connection.execute("UPDATE config_state SET counter = counter + 1")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE rules SET mode = 'observe' WHERE name = 'default'",
+        "UPDATE rules SET mode = 'bogus' WHERE name = 'default'",
+        "UPDATE rules SET max_age_us = 1e300 WHERE name = 'default'",
+        "UPDATE rules SET entity_ids = NULL WHERE name = 'default'",
+        "UPDATE rules SET entity_ids = '[' WHERE name = 'default'",
+        "UPDATE rules SET mode = CAST(x'ff' AS TEXT) WHERE name = 'default'",
+        "UPDATE rules SET digest = '' WHERE name = 'default'",
+        "INSERT INTO rules (name, mode, digest) VALUES ('new', 'observe', '')",
+        "UPDATE rules SET name = x'ff' WHERE name = 'default'",
+        "UPDATE rules SET name = CAST(x'ff' AS TEXT) WHERE name = 'default'",
+    ],
+)
+def test_a_damaged_rule_denies_and_holds_nothing_back(
+    store: ConfigStore, engine: Engine, tmp_path: Path, statement: str
+) -> None:
+    """Promise 23, promise 35: it is enforced and allows no IdP; a revocation after it arrives, and so does a start."""
+    imported(store, "idp")
+    store.set_rule(FasRule(name="default", entity_ids=frozenset({names.IDP})), now=NOW, actor=ACTOR)
+    holder = SnapshotHolder(engine, secrets_dir=None)
+    assert holder.problems == ()
+    changed_outside(tmp_path / "fas-evidence.db", statement)
+    store.set_certificate_state(names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=LATER, actor=ACTOR)
+    assert holder.refresh()
+    for each in (holder, SnapshotHolder(engine, secrets_dir=None)):
+        snapshot = each.current()
+        assert snapshot.trust.providers[names.IDP].certificates[0].state is CertificateState.REVOKED
+        (problem,) = each.problems
+        assert "changed from outside" in problem
+        damaged = [rule for rule in snapshot.rules.values() if rule.entity_ids == frozenset()]
+        assert len(damaged) == 1
+        assert damaged[0].mode is Mode.ENFORCE
+        assert parse_snapshot_document(snapshot_document(snapshot), version=snapshot.version).rules == snapshot.rules
+    store.set_rule(FasRule(name="default"), now=LATER, actor=ACTOR)
+    assert FasRule(name="default") in store.list_rules()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE plugins SET revoked_at = NULL WHERE name = 'gone'",
+        "UPDATE plugins SET kind = 'bogus' WHERE name = 'gone'",
+        "UPDATE plugins SET fingerprint = '" + "c" * 64 + "' WHERE name = 'gone'",
+        "UPDATE plugins SET fingerprint = x'ff' WHERE name = 'gone'",
+        "UPDATE plugins SET certificate = 'text' WHERE name = 'gone'",
+        "UPDATE plugins SET enrolled_at = 'soon' WHERE name = 'gone'",
+        "UPDATE plugins SET name = CAST(x'ff' AS TEXT) WHERE name = 'gone'",
+        "INSERT INTO plugins (name, kind, fingerprint, certificate, enrolled_at, enrolled_by, digest) "
+        "VALUES ('aaa', 'certificate', '" + "c" * 64 + "', x'00', 0, 'x', '')",
+    ],
+)
+def test_a_damaged_plugin_is_refused_and_holds_nothing_back(
+    store: ConfigStore, engine: Engine, tmp_path: Path, statement: str
+) -> None:
+    """Promise 23: a revocation cannot be undone from outside, nor a plug-in slipped in; the next one is enrolled."""
+    store.enroll_plugin(name="gone", bearer_key_sha256="a" * 64, now=NOW, actor=ACTOR)
+    store.revoke_plugin("gone", now=NOW, actor=ACTOR)
+    holder = SnapshotHolder(engine, secrets_dir=None)
+    assert holder.problems == ()
+    changed_outside(tmp_path / "fas-evidence.db", statement)
+    store.enroll_plugin(name="next", certificate_der=der("leaf"), now=LATER, actor=ACTOR)
+    assert holder.refresh()
+    for each in (holder, SnapshotHolder(engine, secrets_dir=None)):
+        assert dict(each.plugins.by_key) == {}
+        assert dict(each.plugins.by_certificate) == {keys.fingerprint("leaf"): "next"}
+        (problem,) = each.problems
+        assert "is refused" in problem
+        assert problem.isprintable()
+    (damaged,) = [each for each in store.list_plugins() if each.problem is not None]
+    assert damaged.certificate_der is None
+
+
+MALFORMED = (
+    "CAST(x'ff' AS TEXT)",
+    "x'00ff'",
+    "'text'",
+    "''",
+    "-1",
+    "9223372036854775807",
+    "253402300799999999",
+    "1e300",
+)
+
+
+@pytest.mark.parametrize("table", ["idps", "certificates", "rules", "plugins", "config_state"])
+def test_no_malformed_value_stops_a_start_or_a_revocation(
+    store: ConfigStore, engine: Engine, tmp_path: Path, table: str
+) -> None:
+    """Promise 23, promise 35: any one column of any one row; what is intact still changes."""
+    path = tmp_path / "fas-evidence.db"
+    imported(store, "idp")
+    imported(store, "idp_b", entity_id=names.OTHER_IDP)
+    store.set_rule(FasRule(name="default", mode=Mode.OBSERVE), now=NOW, actor=ACTOR)
+    store.enroll_plugin(name="fas1", bearer_key_sha256="a" * 64, now=NOW, actor=ACTOR)
+    row = f"FROM {table} WHERE rowid = (SELECT max(rowid) FROM {table})"
+    states = itertools.cycle((CertificateState.REVOKED, CertificateState.TRUSTED))
+    connection = sqlite3.connect(path, isolation_level=None)
+    columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+    for column, value in itertools.product(columns, MALFORMED):
+        if table == "config_state" and column == "counter":
+            continue  # the one value that says what is new
+        ((number, before),) = connection.execute(f"SELECT rowid, {column} {row}").fetchall()
+        holder = SnapshotHolder(engine, secrets_dir=None, stale_action="deny")
+        try:
+            connection.execute(f"UPDATE {table} SET {column} = {value} WHERE rowid = ?", (number,))
+        except sqlite3.IntegrityError:
+            continue  # the database itself refuses it
+        state = next(states)
+        store.set_certificate_state(names.IDP, keys.fingerprint("idp"), state, now=LATER, actor=ACTOR)
+        assert holder.refresh(), (column, value, holder.problems)
+        for each in (holder, SnapshotHolder(engine, secrets_dir=None, stale_action="deny")):
+            (certificate,) = each.current().trust.providers[names.IDP].certificates
+            assert certificate.state is state, (column, value)
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (before, number))
+    connection.close()
 
 
 def test_an_empty_database_trusts_nobody(engine: Engine) -> None:

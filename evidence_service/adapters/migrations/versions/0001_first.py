@@ -81,6 +81,7 @@ def _configuration() -> None:
         sa.Column("mode", sa.Text(), nullable=False),
         sa.Column("max_age_us", sa.BigInteger()),
         sa.Column("entity_ids", sa.Text()),
+        sa.Column("digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_rules"),
     )
     op.create_table(
@@ -92,6 +93,7 @@ def _configuration() -> None:
         sa.Column("enrolled_at", sa.BigInteger(), nullable=False),
         sa.Column("enrolled_by", sa.Text(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger()),
+        sa.Column("digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_plugins"),
         sa.UniqueConstraint("fingerprint", name="uq_plugins_fingerprint"),
     )
