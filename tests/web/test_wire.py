@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
@@ -208,3 +209,12 @@ def test_the_answer_has_exactly_the_members_of_the_contract() -> None:
         b'"rule":null,"security_context":null,"mode":"enforce"}'
     )
     assert json.loads(write_answer(deny_answer("1", "d", "deadline")))["decision"] == "deny"
+
+
+def test_promise_5_a_member_given_twice_among_many_costs_little() -> None:
+    """The refusal costs one pass, not one per member (promise 5)."""
+    names = [f'"{number:x}":0' for number in range(60_000)]
+    began = time.process_time()
+    with pytest.raises(Malformed, match="the member ea5f stands more than once"):
+        read_question(f"{{{','.join([*names, names[-1]])}}}".encode())
+    assert time.process_time() - began < 5
