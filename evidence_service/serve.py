@@ -136,7 +136,7 @@ async def _serve(settings: Settings, engine: Engine, listener: socket.socket, tl
     journal.start()
 
     def follow() -> Coroutine[Any, Any, None]:
-        return _keep_fresh(settings, holder, callers, tls, health, followed)
+        return _keep_fresh(settings, followed, callers, tls, health)
 
     refresher = asyncio.create_task(_keep_following(follow, followed, settings.refresh_seconds))
     server = _Server(_uvicorn_config(settings, app, tls), settings, listener, health)
@@ -155,19 +155,19 @@ class _Followed:
     """The configuration, which is current only as long as somebody follows its changes (promise 35)."""
 
     def __init__(self, holder: SnapshotHolder) -> None:
-        self._holder = holder
+        self.holder = holder
         self.following = True
 
     def current(self) -> Snapshot:
-        return self._holder.current()
+        return self.holder.current()
 
     @property
     def plugins(self) -> Plugins:
-        return self._holder.plugins
+        return self.holder.plugins
 
     @property
     def age(self) -> timedelta:
-        return self._holder.age if self.following else timedelta.max
+        return self.holder.age if self.following else timedelta.max
 
 
 class _Callers:
@@ -204,24 +204,19 @@ async def _keep_following(follow: Callable[[], Coroutine[Any, Any, None]], follo
 
 
 async def _keep_fresh(
-    settings: Settings,
-    holder: SnapshotHolder,
-    callers: _Callers,
-    tls: ServerTls | None,
-    health: Health,
-    followed: _Followed,
+    settings: Settings, followed: _Followed, callers: _Callers, tls: ServerTls | None, health: Health
 ) -> None:
     """Follow changes of the configuration and of the server's certificate.
 
     The database is asked in a thread; while it does not answer, this loop still beats: a restart would not cure it.
     """
-    known = True
+    known = False
 
     def look() -> None:
         nonlocal known
-        if holder.refresh():
+        if followed.holder.refresh():
             known = False
-            _log.info("configuration_changed", snapshot=holder.current().version)
+            _log.info("configuration_changed", snapshot=followed.holder.current().version)
         if not known:
             callers.load()
             known = True

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from starlette.types import Scope
 
@@ -14,6 +15,7 @@ from evidence_service.adapters.snapshots import Plugins
 ANONYMOUS = "anonymous"
 TLS_EXTENSION = "tls"
 CLIENT_CERTIFICATE = "client_cert_der"
+CONNECTION_EXTENSION = "connection"
 
 
 class Refusal(Enum):
@@ -21,6 +23,27 @@ class Refusal(Enum):
 
     UNKNOWN = 401
     REVOKED = 403
+
+
+class Connection(Protocol):
+    """What a request came over, in `scope["extensions"]["connection"]`; not there without our transport."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether strangers should not keep it: there are many, and nobody known has asked over this one."""
+
+    @property
+    def is_received(self) -> bool:
+        """Whether the whole request is here."""
+
+    def recognise(self) -> None:
+        """Somebody known asks over it."""
+
+
+def connection_of(scope: Scope) -> Connection | None:
+    """What the request came over."""
+    connection: Connection | None = scope.get("extensions", {}).get(CONNECTION_EXTENSION)
+    return connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +76,17 @@ class Authenticator:
     def identify(self, scope: Scope) -> Caller | Refusal:
         """The caller, by what the TLS layer proved or by the one Authorization header; no other header counts.
 
-        Credentials that are presented must be good: a wrong one is refused even where none is needed.
+        Credentials that are presented must be good: a wrong one is refused even where none is needed. The
+        connection of one whose are good is kept longer than those of strangers.
         """
+        caller = self._identify(scope)
+        if isinstance(caller, Caller) and caller.name != ANONYMOUS:
+            connection = connection_of(scope)
+            if connection is not None:
+                connection.recognise()
+        return caller
+
+    def _identify(self, scope: Scope) -> Caller | Refusal:
         der = scope.get("extensions", {}).get(TLS_EXTENSION, {}).get(CLIENT_CERTIFICATE)
         if der is not None:
             fingerprint = hashlib.sha256(der).hexdigest()

@@ -22,8 +22,8 @@ from evidence_service.access.reasons import AccessReason
 from evidence_service.access.verify import VerifiedEvidence
 from evidence_service.adapters.database import StoreUnavailable
 from evidence_service.adapters.journal import Entry, JournalUnavailable, Recorded, new_decision_id
-from evidence_service.web.auth import Authenticator, Caller
-from evidence_service.web.problems import Reply, json_reply, problem
+from evidence_service.web.auth import Authenticator, Caller, connection_of
+from evidence_service.web.problems import CLOSE, Reply, json_reply, problem
 from evidence_service.web.remembered import Remembered
 from evidence_service.web.wire import Answer, Asked, Malformed, deny_answer, read_question, write_answer
 
@@ -189,7 +189,11 @@ class Decisions:
         if not isinstance(caller, Caller):
             client = scope.get("client")
             _log.warning("caller_refused", why=caller.name.lower(), peer=client[0] if client else None)
-            return problem(caller.value, "unauthorized" if caller.value == 401 else "forbidden")
+            code = "unauthorized" if caller.value == 401 else "forbidden"
+            # A body that is still coming would reset a closed connection, and the answer would be lost.
+            connection = connection_of(scope)
+            closing = () if connection is not None and not connection.is_received else (CLOSE,)
+            return problem(caller.value, code, headers=closing)
         launch.plugin = caller.name
         if self.shedding:
             return self._overloaded(launch)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from evidence_service.web.auth import ANONYMOUS, Authenticator, Caller
-from evidence_service.web.problems import Reply, json_reply, problem
+from evidence_service.web.auth import ANONYMOUS, Authenticator, Caller, connection_of
+from evidence_service.web.problems import CLOSE, Reply, json_reply, problem
 
 WATCHDOG_SECONDS = 30.0
 
@@ -60,18 +60,21 @@ class Probes:
         if scope["method"] not in ("GET", "HEAD"):
             await problem(405, "method_not_allowed", headers=((b"allow", b"GET, HEAD"),)).send(send)
             return
-        await self._answer(scope).send(send)
+        caller = self._authenticator.identify(scope)
+        reply = self._answer(scope["path"], known=isinstance(caller, Caller) and caller.name != ANONYMOUS)
+        connection = connection_of(scope)
+        if connection is not None and connection.crowded:
+            reply = replace(reply, headers=(*reply.headers, CLOSE))
+        await reply.send(send)
 
-    def _answer(self, scope: Scope) -> Reply:
-        match scope["path"]:
+    def _answer(self, path: str, *, known: bool) -> Reply:
+        match path:
             case "/livez":
                 return _status("live" if self._health.live else "stuck", good=self._health.live)
             case "/startupz":
                 return _status("started" if self._health.started else "starting", good=self._health.started)
             case _:
                 failing = self._health.failing()
-                caller = self._authenticator.identify(scope)
-                known = isinstance(caller, Caller) and caller.name != ANONYMOUS
                 return _status("unready" if failing else "ready", good=not failing, failing=failing if known else None)
 
 

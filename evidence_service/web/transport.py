@@ -1,12 +1,14 @@
 """What uvicorn does not do: name the peer's certificate, and part with those who send slowly or too much.
 
 Every connection is always in one of three states, and the first two end by themselves: waiting for a request
-head, waiting for the rest of a body, or ours (being answered, or idle under uvicorn's keep-alive timer).
+head, waiting for the rest of a body, or ours (being answered, or idle under uvicorn's keep-alive timer). Where
+there are too many, those over which nobody known has asked make room first.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,8 +17,8 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from evidence_service.web.auth import CLIENT_CERTIFICATE, TLS_EXTENSION
-from evidence_service.web.problems import SECURITY_HEADERS, problem
+from evidence_service.web.auth import CLIENT_CERTIFICATE, CONNECTION_EXTENSION, TLS_EXTENSION
+from evidence_service.web.problems import CLOSE, SECURITY_HEADERS, problem
 
 try:
     import httptools
@@ -38,17 +40,65 @@ class TransportLimits:
     max_connections: int = 4096
 
 
-class _Watch:
-    """The one timer of a connection, its byte count, and its place in the queue of those that have not asked yet."""
+class _Room:
+    """The connections that may have to make room for others, those that have been silent longest first."""
 
-    def __init__(self, limits: TransportLimits, waiting: dict[_Watch, None], transport: asyncio.Transport) -> None:
+    def __init__(self) -> None:
+        self.strangers: dict[_Watch, None] = {}
+        self.idle: dict[_Watch, None] = {}
+
+    def enter(self, watch: _Watch) -> None:
+        """Put it last among its like. Strangers may be parted with at any time, others while nothing is decided."""
+        self.leave(watch)
+        (self.idle if watch.known else self.strangers)[watch] = None
+
+    def leave(self, watch: _Watch) -> None:
+        self.strangers.pop(watch, None)
+        self.idle.pop(watch, None)
+
+    def make(self) -> bool:
+        """Part with one; answers whether there was one."""
+        for watches in (self.strangers, self.idle):
+            for watch in watches:
+                watch.close("too many connections")
+                return True
+        return False
+
+
+class _Watch:
+    """The one timer of a connection, its byte count, and what is known of who is at its other end."""
+
+    def __init__(self, limits: TransportLimits, room: _Room, connections: Sized, transport: asyncio.Transport) -> None:
         self._limits = limits
-        self._waiting = waiting
+        self._room = room
+        self._connections = connections
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._left = 0
         self.ours = False
+        self.known = False
+
+    @property
+    def crowded(self) -> bool:
+        return not self.known and 2 * len(self._connections) > self._limits.max_connections
+
+    @property
+    def is_received(self) -> bool:
+        return self.ours
+
+    def recognise(self) -> None:
+        if not self.known:
+            self._room.leave(self)
+            self.known = True
+
+    def start(self) -> None:
+        """Watch a new connection. Where there are too many, another makes room, or it must go itself."""
+        if len(self._connections) > self._limits.max_connections and not self._room.make():
+            self.close("too many connections")
+            return
+        self._room.enter(self)
+        self.expect_head()
 
     def expect_head(self) -> None:
         self._expect(self._limits.header_timeout, self._limits.max_header_bytes, "request head")
@@ -63,77 +113,74 @@ class _Watch:
         if self._left < 0 and not self.ours:
             self.close("request too large")
 
-    def complete(self) -> None:
+    def complete(self, *, answered: bool) -> None:
+        """The request is here, and its answer may even have been given already."""
         self.ours = True
-        self.stop()
+        self._stop_timer()
+        if self.known and not answered:
+            self._room.leave(self)
+        else:
+            self._room.enter(self)
+
+    def answered(self) -> None:
+        if self.ours and not self._transport.is_closing():
+            self._room.enter(self)
 
     def stop(self) -> None:
-        self._waiting.pop(self, None)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._room.leave(self)
+        self._stop_timer()
 
     def close(self, why: str) -> None:
         """Abort: a polite close would wait for a peer that does not read."""
         self.stop()
-        if not self._transport.is_closing():
-            peer = self._transport.get_extra_info("peername")
-            _log.info("connection_closed", why=why, peer=peer[0] if peer else None)
+        closing = self._transport.is_closing()
+        peer = self._transport.get_extra_info("peername")
         self._transport.abort()
+        if not closing:
+            _log.info("connection_closed", why=why, peer=peer[0] if peer else None)
 
     def _expect(self, seconds: float, size: int, what: str) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
         self._timer = self._loop.call_later(seconds, self.close, f"{what} not complete within {seconds:g} s")
         self._left = size
         self.ours = False
-        self._waiting[self] = None
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
-def _watch(
-    limits: TransportLimits, waiting: dict[_Watch, None], connections: int, transport: asyncio.Transport
-) -> _Watch:
-    """Watch a new connection. Where there are too many, the one that has been silent longest makes room."""
-    watch = _Watch(limits, waiting, transport)
-    if connections > limits.max_connections:
-        if waiting:
-            next(iter(waiting)).close("too many connections")
-        else:
-            watch.close("too many connections")
-            return watch
-    watch.expect_head()
-    return watch
-
-
-def _with_certificate(app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
-    """`app` with the peer's certificate (DER; None without one) in `scope["extensions"]["tls"]`."""
+def _with_connection(app: ASGIApp, transport: asyncio.Transport, watch: _Watch) -> ASGIApp:
+    """`app` with the peer's certificate (DER; None without one) and the connection in `scope["extensions"]`."""
+    extensions: dict[str, object] = {CONNECTION_EXTENSION: watch}
     tls = transport.get_extra_info("ssl_object")
-    if tls is None:
-        return app
-    der = tls.getpeercert(binary_form=True)
+    if tls is not None:
+        extensions[TLS_EXTENSION] = {CLIENT_CERTIFICATE: tls.getpeercert(binary_form=True)}
 
-    async def with_certificate(scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("extensions", {})[TLS_EXTENSION] = {CLIENT_CERTIFICATE: der}
+    async def with_connection(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("extensions", {}).update(extensions)
         await app(scope, receive, send)
 
-    return with_certificate
+    return with_connection
 
 
 def _bad_request(detail: str) -> bytes:
     reply = problem(400, "bad_request", detail)
-    headers = [*reply.headers, *SECURITY_HEADERS, (b"connection", b"close")]
+    headers = [*reply.headers, *SECURITY_HEADERS, CLOSE]
     head = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"HTTP/1.1 400 Bad Request\r\n%bcontent-length: %d\r\n\r\n%b" % (head, len(reply.body), reply.body)
 
 
 class _GuardedH11(H11Protocol):
     limits: ClassVar[TransportLimits]
-    waiting: ClassVar[dict[_Watch, None]]
+    room: ClassVar[_Room]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app = _with_certificate(self.app, transport)
-        self._watch = _watch(self.limits, self.waiting, len(self.connections), transport)
+        self._watch = _Watch(self.limits, self.room, self.connections, transport)
+        self.app = _with_connection(self.app, transport, self._watch)
+        self._watch.start()
 
     def data_received(self, data: bytes) -> None:
         if self._watch.ours:
@@ -157,13 +204,18 @@ class _GuardedH11(H11Protocol):
             if before is not h11.SEND_BODY:
                 self._watch.expect_body()
         elif after is not h11.IDLE:
-            self._watch.complete()
+            self._watch.complete(answered=self.conn.our_state not in (h11.SEND_RESPONSE, h11.SEND_BODY))
         elif self._watch.ours and self.conn.trailing_data[0]:  # the beginning of a pipelined request
             self._watch.expect_head()
 
     def send_400_response(self, msg: str) -> None:
         self.transport.write(_bad_request(msg))
         self.transport.close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:  # uvicorn waits for another request
+            self._watch.answered()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.stop()
@@ -174,13 +226,14 @@ if httptools is not None:
 
     class _GuardedHttpTools(HttpToolsProtocol):
         limits: ClassVar[TransportLimits]
-        waiting: ClassVar[dict[_Watch, None]]
+        room: ClassVar[_Room]
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self.app = _with_certificate(self.app, transport)
             self._head_bytes = 0
-            self._watch = _watch(self.limits, self.waiting, len(self.connections), transport)
+            self._watch = _Watch(self.limits, self.room, self.connections, transport)
+            self.app = _with_connection(self.app, transport, self._watch)
+            self._watch.start()
 
         def data_received(self, data: bytes) -> None:
             if self._watch.ours:
@@ -213,11 +266,16 @@ if httptools is not None:
 
         def on_message_complete(self) -> None:
             super().on_message_complete()
-            self._watch.complete()
+            self._watch.complete(answered=self.cycle.response_complete)
 
         def send_400_response(self, msg: str) -> None:
             self.transport.write(_bad_request(msg))
             self.transport.close()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.timeout_keep_alive_task is not None:  # uvicorn waits for another request
+                self._watch.answered()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._watch.stop()
@@ -235,4 +293,4 @@ def guarded_protocol(limits: TransportLimits, implementation: Implementation = "
         raise RuntimeError("httptools is not installed")
     else:
         base = _GuardedHttpTools
-    return type("GuardedProtocol", (base,), {"limits": limits, "waiting": {}})
+    return type("GuardedProtocol", (base,), {"limits": limits, "room": _Room()})

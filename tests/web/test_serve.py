@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -31,6 +31,9 @@ from evidence_service.adapters.database import open_database
 from evidence_service.settings import PREFIX
 from tests.web.listening import Identity, answer_of, client_context, connected, identity, is_closed
 from tests.web.plane import IDP, KEY, add_idp, evidence, prepare, question
+
+if sys.platform == "linux":
+    import fcntl
 
 _START = """
 import sys
@@ -86,8 +89,8 @@ def _config(directory: Path, **settings: Any) -> Path:
     return path
 
 
-def _start(directory: Path, *prefix: str, **settings: Any) -> Running:
-    command = [*prefix, sys.executable, "-c", _START, str(_config(directory, **settings))]
+def _start(directory: Path, *prefix: str, script: str = _START, **settings: Any) -> Running:
+    command = [*prefix, sys.executable, "-c", script, str(_config(directory, **settings))]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=_environment())
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
@@ -207,6 +210,140 @@ def test_callers_come_and_go_while_it_runs(data: Path, store: ConfigStore) -> No
         store.revoke_plugin("fas1", now=now(), actor="test")
         assert until_answered(it.port, 403, headers=headers) < 5
         store.set_idp_enabled(IDP, False, now=now(), actor="test")
+
+
+@contextlib.contextmanager
+def unread(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen[bytes], int, BinaryIO]]:
+    """A service that listens, its port, and its log, which nobody reads any further."""
+    reading, writing = os.pipe()
+    if sys.platform == "linux":
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reading, "rb", buffering=0) as log:
+        command = [sys.executable, "-c", _START, str(_config(directory, **settings))]
+        with subprocess.Popen(command, stderr=writing, env=_environment()) as process:
+            os.close(writing)
+            try:
+                line = b""
+                while b'"event":"listening"' not in line:
+                    line = log.readline()
+                    assert line, "it ended"
+                yield process, int(json.loads(line)["url"].rpartition(":")[2]), log
+            finally:
+                process.kill()
+
+
+def _enroll(store: ConfigStore, name: str = "fas1") -> dict[str, str]:
+    """A caller with a key; answers its headers."""
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    store.enroll_plugin(name=name, bearer_key_sha256=digest, now=now(), actor="test")
+    return {"Authorization": f"Bearer {KEY}"}
+
+
+def test_promise_35_a_dead_log_does_not_stop_revocation(data: Path, store: ConfigStore) -> None:
+    """With nobody at the other end of stderr, changes arrive and slow connections end all the same (promises 35, 3)."""
+    headers = _enroll(store)
+    with unread(data, header_timeout=1) as (process, port, log), connected(port) as slow:
+        log.close()
+        assert ask(port, launch(), headers=headers)[0] == 200
+        assert is_closed(slow, within=10)
+        store.set_idp_enabled(IDP, False, now=now(), actor="test")
+        began = time.monotonic()
+        while ask(port, launch(), headers=headers)[1]["reason"] != "idp_disabled":
+            assert time.monotonic() < began + 5  # promised are 2 s; the rest is for a shared machine
+            time.sleep(0.05)
+        store.revoke_plugin("fas1", now=now(), actor="test")
+        assert until_answered(port, 403, headers=headers) < 5
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_promise_66_a_log_that_nobody_reads_holds_no_launch(data: Path, store: ConfigStore) -> None:
+    """A reader that stands still stops neither launches nor the end; later it reads whole lines (promises 2, 66)."""
+    headers = _enroll(store)
+    with unread(data) as (process, port, log):
+        for _ in range(40):
+            assert ask(port, launch())[0] == 401
+        for _ in range(60 if sys.platform == "linux" else 500):
+            assert ask(port, launch(), headers=headers)[1]["reason"] == "ok"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        *lines, _ = log.read().split(b"\n")
+        assert {json.loads(line)["event"] for line in lines} >= {"caller_refused", "decision"}
+
+
+_STUMBLING = """
+import sys
+from pathlib import Path
+from evidence_service.web.health import Health
+beat = Health.beat
+def stumble(self):
+    if Path(sys.argv[1]).with_name("stumble").exists():
+        raise MemoryError
+    beat(self)
+Health.beat = stumble
+"""
+
+
+def test_promise_35_nobody_is_allowed_while_no_change_is_followed(data: Path, store: ConfigStore) -> None:
+    """The task that follows changes ends: said, denied and unready at once, and it starts again (promise 35)."""
+    headers = _enroll(store)
+    with serving(data, script=_STUMBLING + _START) as it:
+        assert ask(it.port, launch(), headers=headers)[1]["reason"] == "ok"
+        (data / "stumble").touch()
+        assert it.line("refresher_ended")["error"] == "MemoryError"
+        assert ask(it.port, launch(), headers=headers)[1]["reason"] == "store_unavailable"
+        assert ask(it.port, path="/readyz", headers=headers) == (503, {"status": "unready", "failing": ["store"]})
+        (data / "stumble").unlink()
+        began = time.monotonic()
+        while ask(it.port, launch(), headers=headers)[1]["reason"] != "ok":
+            assert time.monotonic() < began + PATIENCE
+            time.sleep(0.05)
+        store.revoke_plugin("fas1", now=now(), actor="test")
+        assert until_answered(it.port, 403, headers=headers) < 5
+
+
+def test_promise_3_strangers_cannot_hold_all_connections(data: Path, store: ConfigStore) -> None:
+    """Idle strangers at the limit, served and refused ones: a known caller gets in and stays (promises 3, 82)."""
+    headers = _enroll(store)
+    probe = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.ExitStack() as closing, serving(data, max_connections=8, header_timeout=60) as it:
+        known = http.client.HTTPConnection("127.0.0.1", it.port, timeout=PATIENCE)
+        closing.callback(known.close)
+        for round_ in range(3):
+            told_to_close = []
+            for _ in range(8):
+                stranger = closing.enter_context(connected(it.port))
+                stranger.sendall(probe)
+                answer = answer_of(stranger)
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                told_to_close.append(b"connection: close" in answer.lower())
+                silent = closing.enter_context(connected(it.port))
+                silent.sendall(b"POST ")
+            assert told_to_close[-1]
+            assert round_ or not told_to_close[0]
+            known.request(
+                "POST", "/v1/decisions", json.dumps(launch()), {"Content-Type": "application/json", **headers}
+            )
+            response = known.getresponse()
+            assert json.loads(response.read())["reason"] == "ok"
+            if round_ == 0:
+                mine = known.sock
+            assert known.sock is mine
+
+
+def test_promise_3_a_refused_caller_is_parted_with(data: Path) -> None:
+    """Its connection ends with the 401; one that is still sending gets its whole 401 first (promise 3)."""
+    with serving(data) as it:
+        for size, closes in ((3000, True), (900_000, False)):
+            with connected(it.port) as stranger:
+                head = f"POST /v1/decisions HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+                stranger.sendall(head + b"a" * 3000)
+                answer = answer_of(stranger)
+                assert answer.startswith(b"HTTP/1.1 401 ")
+                assert answer.endswith(b'"code":"unauthorized"}')
+                assert (b"\r\nconnection: close\r\n" in answer.lower()) is closes
+                stranger.sendall(b"a" * (size - 3000))
+                assert is_closed(stranger, within=10 if closes else 0.2) is closes
 
 
 def _tls(directory: Path) -> tuple[Identity, dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
+import socket
 import ssl
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from evidence_service.web.auth import connection_of
 from evidence_service.web.problems import json_reply
 from evidence_service.web.tls import ServerTls
 from evidence_service.web.transport import Implementation, TransportLimits
@@ -135,23 +138,66 @@ def test_an_answer_before_the_body_was_read_arrives(implementation: Implementati
             assert answer_of(connection).endswith(b"unread")
 
 
+async def recognising(scope: Scope, receive: Receive, send: Send) -> None:
+    """Knows callers that send an Authorization header, and answers whether the connection should go."""
+    connection = connection_of(scope)
+    assert connection is not None
+    if any(name == b"authorization" for name, _ in scope["headers"]):
+        connection.recognise()
+    await receive()
+    await json_reply(b"crowded" if connection.crowded else b"welcome").send(send)
+
+
+KNOWN = request(b"abc", headers="Authorization: x\r\n")
+
+
+def answered(port: int, asked: bytes = b"") -> socket.socket:
+    """A connection that was served once and is kept."""
+    connection = connected(port)
+    connection.sendall(asked or request(b"abc"))
+    assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+    return connection
+
+
 @both
-def test_too_many_connections_push_out_the_silent_ones(implementation: Implementation) -> None:
-    """At the limit a new caller is served and the connection that has said nothing longest goes."""
-    limits = TransportLimits(header_timeout=60, body_timeout=60, max_connections=3)
-    with listening(echo, limits, implementation) as port:
-        talking = connected(port)
-        talking.sendall(request(b"abc"))
-        assert answer_of(talking).endswith(b"3 None")
-        silent = [connected(port) for _ in range(3)]
-        late = connected(port)
-        late.sendall(request(b"abc"))
-        assert answer_of(late).endswith(b"3 None")
-        assert is_closed(silent[0], within=10)
-        talking.sendall(request(b"abcd"))
-        assert answer_of(talking).endswith(b"4 None")
-        for connection in (talking, late, *silent):
-            connection.close()
+def test_promise_3_too_many_connections_push_out_strangers(implementation: Implementation) -> None:
+    """At the limit the strangers that are silent longest go, idle or not yet asking; known callers stay (promise 3)."""
+    limits = TransportLimits(header_timeout=60, body_timeout=60, max_connections=4)
+    with contextlib.ExitStack() as closing, listening(recognising, limits, implementation) as port:
+        known = closing.enter_context(answered(port, KNOWN))
+        idle = closing.enter_context(answered(port))
+        silent = closing.enter_context(connected(port))
+        again = closing.enter_context(answered(port))
+        for gone, stays in ((idle, silent), (silent, again)):
+            closing.enter_context(answered(port))
+            assert is_closed(gone, within=10)
+            assert not is_closed(stays, within=0.1)
+        known.sendall(KNOWN)
+        assert answer_of(known).endswith(b"welcome")
+
+
+@both
+def test_promise_3_idle_known_connections_make_room_last(implementation: Implementation) -> None:
+    """With none but known callers connected, the one that is idle longest goes (promise 3)."""
+    limits = TransportLimits(header_timeout=60, body_timeout=60, max_connections=2)
+    with contextlib.ExitStack() as closing, listening(recognising, limits, implementation) as port:
+        first, second = (closing.enter_context(answered(port, KNOWN)) for _ in range(2))
+        first.sendall(KNOWN)
+        assert answer_of(first).endswith(b"welcome")
+        closing.enter_context(answered(port, KNOWN))
+        assert is_closed(second, within=10)
+        assert not is_closed(first, within=0.1)
+
+
+@both
+def test_strangers_learn_that_it_is_crowded(implementation: Implementation) -> None:
+    """Above half of the connections, and never for known callers."""
+    limits = TransportLimits(header_timeout=60, body_timeout=60, max_connections=4)
+    with contextlib.ExitStack() as closing, listening(recognising, limits, implementation) as port:
+        for asked, answer in ((b"", b"welcome"), (b"", b"welcome"), (b"", b"crowded"), (KNOWN, b"welcome")):
+            connection = closing.enter_context(connected(port))
+            connection.sendall(asked or request(b"abc"))
+            assert answer_of(connection).endswith(answer)
 
 
 @both
