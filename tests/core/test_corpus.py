@@ -55,3 +55,15 @@ def test_divergences_are_of_cases_and_say_why() -> None:
         assert name in known
         assert set(entry) == {"actual", "why"}
         assert len(entry["why"]) > 20
+
+
+def test_promise_6_only_what_was_signed_is_read() -> None:
+    """Wherever a wrapping or cutting case is judged at all, the content shown is the genuine user's (promise 6)."""
+    wrapped = [case for case in harness.cases() if case.group in ("B", "C") and case.decision == "deny"]
+    shown = [(case, harness.run(case)) for case in wrapped]
+    assert len(wrapped) > 300
+    for case, decision in shown:
+        assert isinstance(decision, Deny), case.id
+        # One case signs a longer name, cut in two by CDATA: it must be read whole.
+        genuine = (None, "alice@corp.example", "alice@corp.example.evil.example")
+        assert decision.assertion is None or decision.assertion.upn in genuine, case.id
