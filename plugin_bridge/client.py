@@ -472,7 +472,7 @@ class _Attempt:
         self._context = context
         self._body = body
         self._request_id = request_id
-        self._connection: http.client.HTTPSConnection | None = None
+        self._secured: ssl.SSLSocket | None = None
         self._said: dict[str, Any] | None = None
         self._failed: _Failed | None = None
 
@@ -485,6 +485,9 @@ class _Attempt:
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
+            if self._secured is not None:
+                with contextlib.suppress(OSError):
+                    self._secured.shutdown(socket.SHUT_RDWR)  # lets the thread end
             raise late
         if self._said is None:
             raise self._failed or _Failed(Failure.INTERNAL_ERROR, "there was no answer")
@@ -523,10 +526,12 @@ class _Attempt:
             connection.connect()
             secured = connection.sock
             assert isinstance(secured, ssl.SSLSocket)  # noqa: S101 - what HTTPSConnection is for
+            self._secured = secured
             self._check_pin(secured)
             headers = {"Content-Type": "application/json", "Accept": "application/json"}
             connection.request("POST", DECISIONS, self._body, headers)
-            return read_answer(*_received(connection.getresponse()), self._request_id)
+            with contextlib.closing(connection.getresponse()) as response:
+                return read_answer(*_received(response), self._request_id)
 
     def _check_pin(self, connection: ssl.SSLSocket) -> None:
         der = connection.getpeercert(binary_form=True) or b""

@@ -114,6 +114,9 @@ class _CurrentJournal:
     async def record(self, entry: Entry) -> Recorded:
         return await _current.get().journal.record(entry)
 
+    def disown(self, decision_id: str) -> None:
+        _current.get().journal.disown(decision_id)
+
 
 def _choosing(app: ASGIApp, journals: _Journals) -> ASGIApp:
     """Chooses the case by the body, and gives the same body on."""

@@ -103,11 +103,12 @@ def pin(server: Identity) -> str:
 
 def write_settings(path: Path, members: Mapping[str, object]) -> Path:
     """A settings file; a member that is None is left out, a list stands there once for each value."""
-    lines = []
-    for name, value in members.items():
-        for each in value if isinstance(value, list) else [value]:
-            if each is not None:
-                lines.append(f"  <{name}>{escape(str(each))}</{name}>\n")
+    lines = [
+        f"  <{name}>{escape(str(each))}</{name}>\n"
+        for name, value in members.items()
+        for each in (value if isinstance(value, list) else [value])
+        if each is not None
+    ]
     path.write_text(f"<EvidencePlugin>\n{''.join(lines)}</EvidencePlugin>\n", encoding="utf-8")
     return path
 
