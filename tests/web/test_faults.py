@@ -79,7 +79,7 @@ async def _disowned(it: Plane) -> bool:
     return False
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     stage=st.sampled_from(STAGES),
     kind=st.sampled_from(ERRORS),

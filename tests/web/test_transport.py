@@ -95,10 +95,11 @@ def test_promise_3_dripping_does_not_prolong(implementation: Implementation, sta
 def test_an_idle_connection_between_requests_stays(implementation: Implementation) -> None:
     """The time limits are for requests in the making; keep-alive has its own, longer one."""
     with listening(echo, QUICK, implementation) as port, connected(port) as connection:
-        for _ in range(2):
-            connection.sendall(request(b"abc"))
-            assert answer_of(connection).endswith(b"3 None")
-            assert not is_closed(connection, within=1.5)
+        connection.sendall(request(b"abc"))
+        assert answer_of(connection).endswith(b"3 None")
+        assert not is_closed(connection, within=1.5)
+        connection.sendall(request(b"abc"))
+        assert answer_of(connection).endswith(b"3 None")
 
 
 @both
