@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -16,7 +17,14 @@ from xml.sax.saxutils import escape
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import PrivateFormat, load_pem_private_key, pkcs12
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    pkcs12,
+)
 
 from tests.web.listening import Identity
 
@@ -75,9 +83,30 @@ class Plugin:
 
 def compile_plugin(directory: Path) -> Plugin:
     """Compile the library and the test host."""
-    ran = subprocess.run(["sh", BRIDGE / "build.sh", directory], capture_output=True, text=True, check=False)
+    ran = subprocess.run(["sh", BRIDGE / "build.sh", directory, "tests"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return Plugin(directory=directory)
+
+
+def rsa_identity(directory: Path, name: str) -> Identity:
+    """An RSA identity; mono's certificate store takes no other."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    paths = directory / f"{name}.pem", directory / f"{name}.key"
+    paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return Identity(certificate=paths[0], key=paths[1], der=certificate.public_bytes(Encoding.DER))
 
 
 def pfx(client: Identity) -> Path:
