@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import ipaddress
 import json
 import os
 import shutil
@@ -25,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs12,
 )
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.web.listening import Identity
 
@@ -107,6 +110,39 @@ def rsa_identity(directory: Path, name: str) -> Identity:
     paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
     paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return Identity(certificate=paths[0], key=paths[1], der=certificate.public_bytes(Encoding.DER))
+
+
+def issued(directory: Path, host: str) -> tuple[Path, Identity]:
+    """A CA's certificate, and a server's that it issued for this host name or address."""
+    now = datetime.now(UTC)
+
+    def certificate(name: str, issuer: str, key: Any, signer: Any, extensions: list[x509.ExtensionType]) -> Any:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=30))
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        return builder.sign(signer, hashes.SHA256())
+
+    ca_key, key = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+    ca = certificate("corp CA", "corp CA", ca_key, ca_key, [x509.BasicConstraints(ca=True, path_length=0)])
+    name: x509.GeneralName = x509.DNSName(host)
+    with contextlib.suppress(ValueError):
+        name = x509.IPAddress(ipaddress.ip_address(host))
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    server = certificate(host, "corp CA", key, ca_key, [x509.SubjectAlternativeName([name]), usage])
+    directory.mkdir()
+    paths = [directory / file for file in ("ca.pem", "server.pem", "server.key")]
+    paths[0].write_bytes(ca.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(server.public_bytes(Encoding.PEM))
+    paths[2].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths[0], Identity(certificate=paths[1], key=paths[2], der=server.public_bytes(Encoding.DER))
 
 
 def pfx(client: Identity) -> Path:

@@ -1,12 +1,13 @@
-"""Prints p50 and p99 of one launch through the compiled plug-in and by a plain HTTPS call: python -m tests.bridge.measure.
+"""Prints p50 and p99 of one launch through the compiled plug-in, and of one by a plain HTTPS call.
 
-Both over mutual TLS on loopback, one caller, a kept connection, each question with evidence of its own.
+`python -m tests.bridge.measure`: mutual TLS on loopback, kept connections, each question with evidence of its own.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from tests.web.listening import client_context
 COUNT = 1000
 
 
-def _plain(port: int, context: Any, questions: list[dict[str, Any]]) -> list[float]:
+def _plain(port: int, context: ssl.SSLContext, questions: list[dict[str, Any]]) -> list[float]:
     connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
     times = []
     for number, members in enumerate(questions):

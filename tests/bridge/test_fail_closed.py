@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from plugin_bridge.client import Answer, Failure, Question, ask, read_settings
-from tests.bridge.given import BRIDGE, Plugin, failure_codes, needs_mono, settings_for
+from tests.bridge.given import BRIDGE, Plugin, failure_codes, issued, needs_mono, settings_for
 from tests.bridge.misbehaving import (
     DENIES,
     FAILURES,
@@ -237,6 +237,23 @@ def test_promise_1_the_reference_client_denies_without_a_connection(name: str, s
     with given(sides) as settings:
         said = by_client(settings)
     assert (said.allowed, said.failure) == (False, expected), said
+
+
+@needs_mono
+@pytest.mark.parametrize(("host", "allowed"), [("localhost", True), ("other.corp.example", False)])
+def test_a_server_is_known_by_its_ca_and_its_name(host: str, allowed: bool, plugin: Plugin, sides: Sides) -> None:
+    """With ServerCa in the place of pins, the CA's certificate for this name is taken, and for another is not."""
+    directory, _, client = sides
+    ca, known = issued(directory / "issued", host)
+    with misbehaving(server_context(known), lambda _: says()) as it:
+        address = f"https://localhost:{it.port}"
+        members = {**PATIENT, "Service": address, "ServerPin": None, "ServerCa": ca}
+        settings = settings_for(directory, it.port, known, client, **members)
+        said = plugin.ask(settings, [question()])[""]
+        reference = by_client(settings)
+    failure = None if allowed else "wrong_certificate"
+    assert (said["allowed"], said["failure"]) == (allowed, failure), said
+    assert (reference.allowed, reference.failure) == (allowed, failure), reference
 
 
 @needs_mono
