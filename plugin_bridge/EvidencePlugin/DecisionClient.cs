@@ -407,7 +407,7 @@ namespace LogonEvidence
             request.ClientCertificates.Add(_certificate);
             request.ServerCertificateValidationCallback = delegate(object sender, X509Certificate certificate, X509Chain chain, SslPolicyErrors errors)
             {
-                string why = _server.Objection(certificate, chain, errors);
+                string why = _server.Objection(service.DnsSafeHost, certificate, chain, errors);
                 if (why != null) refuse(why);
                 return why == null;
             };
@@ -533,7 +533,7 @@ namespace LogonEvidence
         }
 
         /// <summary>What speaks against a server's certificate, or null.</summary>
-        internal string Objection(X509Certificate certificate, X509Chain presented, SslPolicyErrors errors)
+        internal string Objection(string host, X509Certificate certificate, X509Chain presented, SslPolicyErrors errors)
         {
             try
             {
@@ -542,7 +542,7 @@ namespace LogonEvidence
                 DateTime now = DateTime.Now;
                 if (now < shown.NotBefore || now > shown.NotAfter)
                     return "The service's certificate is not valid by this machine's clock.";
-                if (_settings.ServerCa != null) return FromCa(shown, presented, errors);
+                if (_settings.ServerCa != null) return FromCa(host, shown, presented, errors);
                 if (_settings.ServerPins.Contains(Digests.Sha256(shown))) return null;
                 return "The service's certificate (SHA-256 " + Digests.Sha256(shown) + ") is not pinned.";
             }
@@ -552,9 +552,10 @@ namespace LogonEvidence
             }
         }
 
-        string FromCa(X509Certificate2 shown, X509Chain presented, SslPolicyErrors errors)
+        string FromCa(string host, X509Certificate2 shown, X509Chain presented, SslPolicyErrors errors)
         {
-            if ((errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0)
+            // mono does not look at the name where a callback decides, so it is compared here too.
+            if ((errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0 || !SubjectNames.Holds(shown, host))
                 return "The service's certificate is for another name.";
             var chain = new X509Chain();
             chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
@@ -576,6 +577,63 @@ namespace LogonEvidence
                 || Digests.Sha256(elements[elements.Count - 1].Certificate) != Digests.Sha256(_settings.ServerCa))
                 return "The service's certificate is not of the CA in the settings.";
             return null;
+        }
+    }
+
+    /// <summary>The subject alternative names of a certificate (RFC 5280 section 4.2.1.6), compared as RFC 6125 asks.</summary>
+    static class SubjectNames
+    {
+        const string Extension = "2.5.29.17";
+        const int Sequence = 0x30, DnsName = 0x82, Address = 0x87;
+
+        /// <summary>Throws where the extension cannot be read.</summary>
+        internal static bool Holds(X509Certificate2 certificate, string host)
+        {
+            X509Extension names = certificate.Extensions[Extension];
+            if (names == null) return false;
+            IPAddress address;
+            byte[] wanted = IPAddress.TryParse(host, out address) ? address.GetAddressBytes() : null;
+            byte[] der = names.RawData;
+            int at = 0, end;
+            if (Enter(der, ref at, der.Length, out end) != Sequence || end != der.Length) throw new FormatException();
+            while (at < end)
+            {
+                int until;
+                int tag = Enter(der, ref at, end, out until);
+                var value = new byte[until - at];
+                Array.Copy(der, at, value, 0, value.Length);
+                at = until;
+                if (tag == Address && wanted != null && BitConverter.ToString(value) == BitConverter.ToString(wanted)) return true;
+                if (tag == DnsName && wanted == null && Matches(System.Text.Encoding.ASCII.GetString(value), host)) return true;
+            }
+            return false;
+        }
+
+        static bool Matches(string name, string host)
+        {
+            if (!name.StartsWith("*.", StringComparison.Ordinal))
+                return string.Equals(name, host, StringComparison.OrdinalIgnoreCase);
+            int dot = host.IndexOf('.');
+            return dot > 0 && name.IndexOf('.', 2) > 0
+                && string.Equals(name.Substring(1), host.Substring(dot), StringComparison.OrdinalIgnoreCase);
+        }
+
+        /// <summary>Reads tag and length (DER, at most two bytes of it); the content is from at to until.</summary>
+        static int Enter(byte[] der, ref int at, int end, out int until)
+        {
+            if (at + 2 > end) throw new FormatException();
+            int tag = der[at++];
+            int length = der[at++];
+            if (length > 0x82 || length == 0x80) throw new FormatException();
+            if (length > 0x80)
+            {
+                int digits = length - 0x80;
+                if (at + digits > end) throw new FormatException();
+                for (length = 0; digits > 0; digits--) length = length * 256 + der[at++];
+            }
+            until = at + length;
+            if (until > end) throw new FormatException();
+            return tag;
         }
     }
 

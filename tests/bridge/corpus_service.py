@@ -48,6 +48,7 @@ class _Current:
     journal: Journal
 
 
+_REUSE = frozenset({"evidence_not_fresh", "evidence_already_used", "replay_conflict"})
 _current: ContextVar[_Current] = ContextVar("current")
 
 
@@ -61,7 +62,7 @@ class _Journals:
         self._lock = threading.Lock()
 
     def of(self, door: str, case: Case, seen: Sighting | None) -> Journal:
-        own = case.decision == "allow" or seen is not None or any("evidence_" in reason for reason in case.reasons)
+        own = case.decision == "allow" or seen is not None or not _REUSE.isdisjoint(case.reasons)
         key = hashlib.sha256(f"{door} {case.id if own else case.at}".encode()).hexdigest()
         with self._lock:
             if key not in self._opened:

@@ -20,6 +20,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -116,7 +117,9 @@ def issued(directory: Path, host: str) -> tuple[Path, Identity]:
     """A CA's certificate, and a server's that it issued for this host name or address."""
     now = datetime.now(UTC)
 
-    def certificate(name: str, issuer: str, key: Any, signer: Any, extensions: list[x509.ExtensionType]) -> Any:
+    def certificate(
+        name: str, issuer: str, key: RSAPrivateKey, signer: RSAPrivateKey, extensions: list[x509.ExtensionType]
+    ) -> x509.Certificate:
         builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))

@@ -240,13 +240,27 @@ def test_promise_1_the_reference_client_denies_without_a_connection(name: str, s
 
 
 @needs_mono
-@pytest.mark.parametrize(("host", "allowed"), [("localhost", True), ("other.corp.example", False)])
-def test_a_server_is_known_by_its_ca_and_its_name(host: str, allowed: bool, plugin: Plugin, sides: Sides) -> None:
+@pytest.mark.parametrize(
+    ("host", "asked", "allowed"),
+    [
+        ("localhost", "localhost", True),
+        ("LOCALHOST", "localhost", True),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("other.corp.example", "localhost", False),
+        ("localhost.corp.example", "localhost", False),
+        ("*", "localhost", False),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("localhost", "127.0.0.1", False),
+    ],
+)
+def test_a_server_is_known_by_its_ca_and_its_name(
+    host: str, asked: str, allowed: bool, plugin: Plugin, sides: Sides
+) -> None:
     """With ServerCa in the place of pins, the CA's certificate for this name is taken, and for another is not."""
     directory, _, client = sides
     ca, known = issued(directory / "issued", host)
     with misbehaving(server_context(known), lambda _: says()) as it:
-        address = f"https://localhost:{it.port}"
+        address = f"https://{asked}:{it.port}"
         members = {**PATIENT, "Service": address, "ServerPin": None, "ServerCa": ca}
         settings = settings_for(directory, it.port, known, client, **members)
         said = plugin.ask(settings, [question()])[""]
