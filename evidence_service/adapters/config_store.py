@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from cryptography import x509
-from sqlalchemy import Connection, Engine, Row, Table, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evidence_service.access.model import FasRule, Mode, Policy
@@ -97,9 +97,10 @@ class IdpChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPlugin:
-    """A plug-in identity. `fingerprint` is the SHA-256 (hex) of its certificate or of its bearer key. Times UTC.
+    """A credential of a plug-in, which has a second one while it is rotated. Times UTC.
 
-    `problem` says why the stored row cannot be trusted; such a plug-in is refused and has no certificate here.
+    `fingerprint` is the SHA-256 (hex) of the certificate or of the bearer key. `problem` says why the stored row
+    cannot be trusted; such a credential is refused and has no certificate here.
     """
 
     name: str
@@ -308,7 +309,7 @@ class ConfigStore:
         with writing(self._engine) as connection:
             statement = upsert(rules).values(name=rule.name, **values, digest="")
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
-            _seal_row(connection, rules, rule.name)
+            _seal_row(connection, rules, rules.c.name == rule.name)
             _record(connection, now=now, actor=actor, act="rule_set", subject=rule.name, detail=values)
 
     def list_rules(self) -> tuple[FasRule, ...]:
@@ -331,20 +332,19 @@ class ConfigStore:
         bearer_key_sha256: str | None = None,
         now: datetime,
         actor: str,
+        rotating: bool = False,
+        dry_run: bool = False,
     ) -> StoredPlugin:
         """Let a plug-in ask, known by exactly one of certificate and bearer key (as its SHA-256 in hex).
 
-        A name or credential serves once, revoked ones included. Raises Conflict.
+        A name or credential serves once, revoked ones included. With `rotating` the plug-in is enrolled already, and
+        this is its second credential: the first stays good until it is revoked. Raises Conflict, and NotFound where
+        nothing is there to rotate.
         """
         _check_name("plug-in", name)
         kind, fingerprint = _credential(certificate_der, bearer_key_sha256)
-        with writing(self._engine) as connection:
-            for row in connection.execute(select(plugins)).all():
-                state = "a revoked" if row.revoked_at is not None else "an enrolled"
-                if row.name == name:
-                    raise Conflict(f"{name!r} is already the name of {state} plug-in; choose another name")
-                if row.fingerprint == fingerprint:
-                    raise Conflict(f"this {kind.value} already belongs to {state} plug-in, {row.name!r}")
+        with reading(self._engine) if dry_run else writing(self._engine) as connection:
+            _check_enrollment(read_plugins(connection), name, kind, fingerprint, rotating=rotating)
             stored = StoredPlugin(
                 name=name,
                 kind=kind,
@@ -354,6 +354,8 @@ class ConfigStore:
                 enrolled_by=printable(actor),
                 revoked_at=None,
             )
+            if dry_run:
+                return stored
             connection.execute(
                 insert(plugins).values(
                     name=name,
@@ -365,24 +367,34 @@ class ConfigStore:
                     digest="",
                 )
             )
-            _seal_row(connection, plugins, name)
+            _seal_row(connection, plugins, plugins.c.fingerprint == fingerprint)
             detail = {"kind": kind.value, "fingerprint": fingerprint}
-            _record(connection, now=now, actor=actor, act="plugin_enrolled", subject=name, detail=detail, trust=False)
+            act = "plugin_credential_added" if rotating else "plugin_enrolled"
+            _record(connection, now=now, actor=actor, act=act, subject=name, detail=detail, trust=False)
             return stored
 
     def list_plugins(self) -> tuple[StoredPlugin, ...]:
-        """All plug-in identities by name, revoked ones included; damaged ones carry their `problem`."""
+        """All credentials by plug-in and age, revoked ones included; damaged ones carry their `problem`."""
         with reading(self._engine) as connection:
             return read_plugins(connection)
 
-    def revoke_plugin(self, name: str, *, now: datetime, actor: str) -> None:
-        """Refuse a plug-in from now on. Raises NotFound where none of this name is enrolled."""
+    def revoke_plugin(self, name: str, *, fingerprint: str | None = None, now: datetime, actor: str) -> None:
+        """Refuse a plug-in from now on, or one of its credentials only. Raises NotFound where none is enrolled."""
+        statement = select(plugins).where(plugins.c.name == name, plugins.c.revoked_at.is_(None))
+        if fingerprint is not None:
+            statement = statement.where(plugins.c.fingerprint == fingerprint.lower())
         with writing(self._engine) as connection:
-            statement = update(plugins).where(plugins.c.name == name, plugins.c.revoked_at.is_(None))
-            if connection.execute(statement.values(revoked_at=now)).rowcount == 0:
-                raise NotFound(f"no plug-in {name!r} is enrolled")
-            _seal_row(connection, plugins, name)
-            _record(connection, now=now, actor=actor, act="plugin_revoked", subject=name, detail={}, trust=False)
+            rows = connection.execute(statement.order_by(plugins.c.seq)).all()
+            if not rows:
+                which = "" if fingerprint is None else f" with the SHA-256 {fingerprint!r}"
+                raise NotFound(f"no plug-in {name!r}{which} is enrolled")
+            for row in rows:
+                this = plugins.c.seq == row.seq
+                connection.execute(update(plugins).where(this).values(revoked_at=now))
+                _seal_row(connection, plugins, this)
+            detail = {"fingerprints": [printable(str(row.fingerprint)) for row in rows]}
+            act = "plugin_revoked" if fingerprint is None else "plugin_credential_revoked"
+            _record(connection, now=now, actor=actor, act=act, subject=name, detail=detail, trust=False)
 
     def list_acts(self, *, limit: int = 100, before: int | None = None) -> tuple[Act, ...]:
         """Acts, newest first; `before` is the `seq` to go on from."""
@@ -432,8 +444,8 @@ def read_rules(connection: Connection) -> tuple[tuple[FasRule, str | None], ...]
 
 
 def read_plugins(connection: Connection) -> tuple[StoredPlugin, ...]:
-    """All plug-in identities by name, within the caller's transaction."""
-    return tuple(_plugin(row) for row in connection.execute(select(plugins).order_by(plugins.c.name)))
+    """All credentials by plug-in and age, oldest first, within the caller's transaction."""
+    return tuple(_plugin(row) for row in connection.execute(select(plugins).order_by(plugins.c.name, plugins.c.seq)))
 
 
 def printable(text: str) -> str:
@@ -527,6 +539,24 @@ def _credential(certificate_der: bytes | None, bearer_key_sha256: str | None) ->
     return PluginKind.BEARER, fingerprint
 
 
+def _check_enrollment(
+    known: Iterable[StoredPlugin], name: str, kind: PluginKind, fingerprint: str, *, rotating: bool
+) -> None:
+    """Whether this credential may be added. Raises Conflict and NotFound."""
+    good = 0
+    for each in known:
+        state = "a revoked" if each.revoked_at is not None else "an enrolled"
+        if each.fingerprint == fingerprint:
+            raise Conflict(f"this {kind.value} already belongs to {state} plug-in, {each.name!r}")
+        if each.name == name and not rotating:
+            raise Conflict(f"{name!r} is already the name of {state} plug-in; choose another name")
+        good += each.name == name and each.revoked_at is None and each.problem is None
+    if rotating and not good:
+        raise NotFound(f"no plug-in {name!r} is enrolled; enroll it first")
+    if good > 1:
+        raise Conflict(f"{name!r} has {good} credentials already; finish its rotation, or revoke one of them, first")
+
+
 def _check_name(kind: str, name: str) -> None:
     if not name or len(name) > _MAX_NAME or not name.isprintable() or name != name.strip():
         raise Conflict(f"the name of a {kind} must be 1 to {_MAX_NAME} printable characters without outer blanks")
@@ -595,10 +625,10 @@ def _content_digest(row: Row[Any]) -> str:
     return hashlib.sha256(_json(content).encode()).hexdigest()
 
 
-def _seal_row(connection: Connection, table: Table, name: str) -> None:
-    """As `_seal`, for a rule or a plug-in."""
-    row = connection.execute(select(table).where(table.c.name == name)).one()
-    connection.execute(update(table).where(table.c.name == name).values(digest=_content_digest(row)))
+def _seal_row(connection: Connection, table: Table, this: ColumnElement[bool]) -> None:
+    """As `_seal`, for the one row of a rule or of a plug-in's credential."""
+    row = connection.execute(select(table).where(this)).one()
+    connection.execute(update(table).where(this).values(digest=_content_digest(row)))
 
 
 def _is_sealed(row: Row[Any]) -> bool:

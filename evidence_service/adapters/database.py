@@ -173,7 +173,8 @@ rules = Table(
 plugins = Table(
     "plugins",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("seq", _Sequence, primary_key=True),
+    Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("fingerprint", Text, nullable=False, unique=True),
     Column("certificate", LargeBinary),
@@ -182,6 +183,7 @@ plugins = Table(
     Column("revoked_at", Instant),
     Column("digest", Text, nullable=False),
 )
+"""Credentials of plug-ins in the order of their enrollment. One name has two while they are rotated."""
 
 journal = Table(
     "journal",

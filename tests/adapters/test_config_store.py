@@ -266,6 +266,40 @@ def test_plugins_share_neither_name_nor_credential(store: ConfigStore) -> None:
         store.revoke_plugin("fas1", now=LATER, actor=ACTOR)
 
 
+def test_a_plugin_is_rotated_through_a_second_credential(store: ConfigStore) -> None:
+    """Both are good until the first is revoked; a third has to wait, and revoking the name ends all."""
+    store.enroll_plugin(name="fas1", certificate_der=der("leaf"), now=NOW, actor=ACTOR)
+    with pytest.raises(NotFound, match="no plug-in 'fas2' is enrolled"):
+        store.enroll_plugin(name="fas2", bearer_key_sha256="a" * 64, rotating=True, now=NOW, actor=ACTOR)
+    with pytest.raises(Conflict, match="certificate already belongs to an enrolled plug-in, 'fas1'"):
+        store.enroll_plugin(name="fas1", certificate_der=der("leaf"), rotating=True, now=NOW, actor=ACTOR)
+    store.enroll_plugin(name="fas1", bearer_key_sha256="a" * 64, rotating=True, dry_run=True, now=NOW, actor=ACTOR)
+    assert len(store.list_plugins()) == 1
+    store.enroll_plugin(name="fas1", bearer_key_sha256="a" * 64, rotating=True, now=NOW, actor=ACTOR)
+    with pytest.raises(Conflict, match="'fas1' has 2 credentials already"):
+        store.enroll_plugin(name="fas1", bearer_key_sha256="b" * 64, rotating=True, now=NOW, actor=ACTOR)
+    assert [(each.name, each.kind, each.revoked_at) for each in store.list_plugins()] == [
+        ("fas1", PluginKind.CERTIFICATE, None),
+        ("fas1", PluginKind.BEARER, None),
+    ]
+    with pytest.raises(NotFound, match="no plug-in 'fas1' with the SHA-256 'bb"):
+        store.revoke_plugin("fas1", fingerprint="b" * 64, now=LATER, actor=ACTOR)
+    store.revoke_plugin("fas1", fingerprint=keys.fingerprint("leaf").upper(), now=LATER, actor=ACTOR)
+    assert [each.revoked_at for each in store.list_plugins()] == [LATER, None]
+    store.enroll_plugin(name="fas1", bearer_key_sha256="b" * 64, rotating=True, now=LATER, actor=ACTOR)
+    store.revoke_plugin("fas1", now=LATER, actor=ACTOR)
+    assert [(each.revoked_at, each.problem) for each in store.list_plugins()] == [(LATER, None)] * 3
+    with pytest.raises(NotFound, match="no plug-in 'fas1' is enrolled"):
+        store.enroll_plugin(name="fas1", bearer_key_sha256="c" * 64, rotating=True, now=LATER, actor=ACTOR)
+    assert [(act.act, act.detail.get("fingerprints")) for act in store.list_acts()] == [
+        ("plugin_revoked", ["a" * 64, "b" * 64]),
+        ("plugin_credential_added", None),
+        ("plugin_credential_revoked", [keys.fingerprint("leaf")]),
+        ("plugin_credential_added", None),
+        ("plugin_enrolled", None),
+    ]
+
+
 @pytest.mark.parametrize(
     "credential",
     [

@@ -86,6 +86,7 @@ def _configuration() -> None:
     )
     op.create_table(
         "plugins",
+        sa.Column("seq", _SEQUENCE, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
@@ -94,7 +95,7 @@ def _configuration() -> None:
         sa.Column("enrolled_by", sa.Text(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger()),
         sa.Column("digest", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name="pk_plugins"),
+        sa.PrimaryKeyConstraint("seq", name="pk_plugins"),
         sa.UniqueConstraint("fingerprint", name="uq_plugins_fingerprint"),
     )
     op.create_table(
