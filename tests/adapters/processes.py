@@ -83,6 +83,7 @@ def race(path: str, rounds: str) -> None:
             recorded = await journal.record(each)
             say("allow" if isinstance(recorded.decision, Allow) else str(recorded.decision.reason))
         await journal.stop()
+        engine.dispose()
 
     asyncio.run(act())
 

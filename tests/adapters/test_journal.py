@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -39,6 +40,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "fas-evidence.db"
 
 
+@pytest.fixture
+def engine(path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A database that knows the IdP of the corpus, whose policy has the re-use rule given as parameter, if any."""
+    opened = configured(path, reuse=getattr(request, "param", Reuse.BOUNDED))
+    yield opened
+    opened.dispose()
+
+
 def record(engine: Engine, *entries: Entry) -> list[Recorded]:
     """Record one after the other."""
 
@@ -62,9 +71,8 @@ def stand_still_until_recorded(engine: Engine) -> None:
     time.sleep(0.1)
 
 
-def test_an_allow_is_recorded_whole(path: Path) -> None:
+def test_an_allow_is_recorded_whole(engine: Engine) -> None:
     """Everything that was asked, believed and answered comes back from the record."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     asked = AccessRequest(
         request_id="7c1e",
@@ -93,9 +101,8 @@ def test_an_allow_is_recorded_whole(path: Path) -> None:
     assert (stored.judged, stored.answered) == (True, "yes")
 
 
-def test_a_deny_is_recorded_with_every_finding(path: Path) -> None:
+def test_a_deny_is_recorded_with_every_finding(engine: Engine) -> None:
     """Reason, expected, presented and place of each."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     given = entry(snapshot, request(launch(audiences=("urn:x",)), upn="mallory@corp.example"))
     assert isinstance(given.decision, Deny)
@@ -110,9 +117,8 @@ def test_a_deny_is_recorded_with_every_finding(path: Path) -> None:
     assert count(engine, "sightings") == 0
 
 
-def test_a_decision_can_be_judged_again_from_its_record(path: Path) -> None:
+def test_a_decision_can_be_judged_again_from_its_record(engine: Engine) -> None:
     """Promise 19, for one: trust and policy are those of then, though both have changed since."""
-    engine = configured(path)
     given = entry(load_snapshot(engine, secrets_dir=None))
     record(engine, given)
     ConfigStore(engine).remove_idp(names.IDP, now=NOW, actor=ACTOR)
@@ -121,9 +127,8 @@ def test_a_decision_can_be_judged_again_from_its_record(path: Path) -> None:
     assert decide(again.request, again.snapshot, again.now, seen=again.seen) == given.decision
 
 
-def test_the_same_evidence_again_is_allowed_and_stored_once(path: Path) -> None:
+def test_the_same_evidence_again_is_allowed_and_stored_once(engine: Engine) -> None:
     """Promise 11: 50 launches, one sighting, one copy of the bytes, one snapshot."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     entries = [entry(snapshot, now=NOW + timedelta(minutes=number)) for number in range(50)]
     recorded = record(engine, *entries)
@@ -136,9 +141,8 @@ def test_the_same_evidence_again_is_allowed_and_stored_once(path: Path) -> None:
     assert stored.seen == recorded[-1].seen
 
 
-def test_another_document_with_the_same_id_is_a_conflict(path: Path) -> None:
+def test_another_document_with_the_same_id_is_a_conflict(engine: Engine) -> None:
     """H01, promise 11: the first sighting decides, across a restart of the service too."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     record(engine, entry(snapshot))
     other = entry(snapshot, request(launch(context="urn:other")))
@@ -151,9 +155,9 @@ def test_another_document_with_the_same_id_is_a_conflict(path: Path) -> None:
     assert decide(again.request, again.snapshot, again.now, seen=again.seen).reason is AccessReason.REPLAY_CONFLICT
 
 
-def test_once_means_once_within_one_commit(path: Path) -> None:
+@pytest.mark.parametrize("engine", [Reuse.ONCE], indirect=True)
+def test_once_means_once_within_one_commit(engine: Engine) -> None:
     """Promise 12: of many that arrive together exactly one is allowed."""
-    engine = configured(path, reuse=Reuse.ONCE)
     snapshot = load_snapshot(engine, secrets_dir=None)
     entries = [entry(snapshot) for _ in range(40)]
 
@@ -167,9 +171,9 @@ def test_once_means_once_within_one_commit(path: Path) -> None:
     assert len(find_decisions(engine, decision="allow")) == 1
 
 
-def test_fresh_once_allows_what_was_fresh_when_first_seen(path: Path) -> None:
+@pytest.mark.parametrize("engine", [Reuse.FRESH_ONCE], indirect=True)
+def test_fresh_once_allows_what_was_fresh_when_first_seen(engine: Engine) -> None:
     """Late for the first time is a deny; late again, after a fresh first time, is an allow that replays."""
-    engine = configured(path, reuse=Reuse.FRESH_ONCE)
     snapshot = load_snapshot(engine, secrets_dir=None)
     late = NOW + timedelta(hours=1)
     first, again = entry(snapshot), entry(snapshot, now=late)
@@ -182,9 +186,8 @@ def test_fresh_once_allows_what_was_fresh_when_first_seen(path: Path) -> None:
     assert decide(replay.request, replay.snapshot, replay.now, seen=replay.seen) == recorded[1].decision
 
 
-def test_commits_are_shared_under_load(path: Path) -> None:
+def test_commits_are_shared_under_load(engine: Engine) -> None:
     """Far fewer transactions than entries when many wait."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
 
     async def act() -> int:
@@ -196,9 +199,8 @@ def test_commits_are_shared_under_load(path: Path) -> None:
     assert count(engine, "decisions") == 500
 
 
-def test_a_locked_database_denies_in_time_and_heals(path: Path) -> None:
+def test_a_locked_database_denies_in_time_and_heals(engine: Engine, path: Path) -> None:
     """Promises 13 and 65: no record, no answer but JournalUnavailable; unhealthy until a write succeeds again."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     holder = sqlite3.connect(path, isolation_level=None)
 
@@ -227,9 +229,8 @@ def test_a_locked_database_denies_in_time_and_heals(path: Path) -> None:
     assert count(engine, "decisions") == 2
 
 
-def test_who_gives_up_before_the_transaction_is_recorded_as_a_deny(path: Path) -> None:
+def test_who_gives_up_before_the_transaction_is_recorded_as_a_deny(engine: Engine, path: Path) -> None:
     """Promise 2: what nobody waits for any more is no allow, and no sighting either."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     given = entry(snapshot)
     holder = sqlite3.connect(path, isolation_level=None)
@@ -250,9 +251,8 @@ def test_who_gives_up_before_the_transaction_is_recorded_as_a_deny(path: Path) -
 
 
 @pytest.mark.parametrize("turns", [0, 1])
-def test_who_gives_up_later_is_marked_late(path: Path, turns: int) -> None:
+def test_who_gives_up_later_is_marked_late(engine: Engine, turns: int) -> None:
     """Promises 2 and 71: the record says that its answer was not given; before and after the answer was set."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     given = entry(snapshot)
 
@@ -273,9 +273,8 @@ def test_who_gives_up_later_is_marked_late(path: Path, turns: int) -> None:
     assert [line.answered for line in find_decisions(engine)] == ["late"]
 
 
-def test_one_entry_that_cannot_be_stored_does_not_harm_the_others(path: Path) -> None:
+def test_one_entry_that_cannot_be_stored_does_not_harm_the_others(engine: Engine) -> None:
     """An id used twice, and a snapshot that is not what its version says, fail alone."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     good = [entry(snapshot, request(launch(assertion_id=f"_g{number}"))) for number in range(8)]
     twice = entry(snapshot, decision_id=good[0].decision_id)
@@ -294,9 +293,8 @@ def test_one_entry_that_cannot_be_stored_does_not_harm_the_others(path: Path) ->
     assert {line.decision_id for line in find_decisions(engine)} == {each.decision_id for each in good}
 
 
-def test_a_fault_while_judging_again_is_a_recorded_deny(path: Path) -> None:
+def test_a_fault_while_judging_again_is_a_recorded_deny(engine: Engine) -> None:
     """Promise 1: an allow whose policy has vanished is `internal_error`, one row, and the writer lives."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     good = entry(snapshot)
     assert isinstance(good.decision, Allow)
@@ -308,9 +306,8 @@ def test_a_fault_while_judging_again_is_a_recorded_deny(path: Path) -> None:
     assert (stored.decision, stored.reason, stored.judged) == ("deny", "internal_error", False)
 
 
-def test_evidence_that_was_purged_meanwhile_is_stored_again(path: Path) -> None:
+def test_evidence_that_was_purged_meanwhile_is_stored_again(engine: Engine) -> None:
     """The writer remembers what it stored; where that has gone, no record points into the void."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
 
     async def act() -> Entry:
@@ -341,9 +338,8 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_is_one_row_on_one_line(path: Path, name: str) -> None:
+def test_hostile_text_is_one_row_on_one_line(engine: Engine, name: str) -> None:
     """Promise 68: nothing is lost or forged; what is too long keeps its length and digest."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     value = HOSTILE[name]
     asked = AccessRequest(
@@ -378,9 +374,8 @@ def test_hostile_text_is_one_row_on_one_line(path: Path, name: str) -> None:
     assert decide(again.request, again.snapshot, again.now).reason == stored.reason
 
 
-def test_a_full_queue_refuses_at_once(path: Path) -> None:
+def test_a_full_queue_refuses_at_once(engine: Engine) -> None:
     """What waits is bounded."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
 
     async def act() -> list[Recorded | BaseException]:
@@ -393,9 +388,8 @@ def test_a_full_queue_refuses_at_once(path: Path) -> None:
     assert count(engine, "decisions") == 10
 
 
-def test_the_high_water_mark_outlives_the_process_and_can_be_reset(path: Path) -> None:
+def test_the_high_water_mark_outlives_the_process_and_can_be_reset(engine: Engine) -> None:
     """Promise 10: the latest instant that was recorded, until an administrator sets it back."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     ahead = NOW + timedelta(days=400)
 
@@ -414,9 +408,8 @@ def test_the_high_water_mark_outlives_the_process_and_can_be_reset(path: Path) -
     asyncio.run(act())
 
 
-def test_a_journal_that_does_not_run_refuses(path: Path) -> None:
+def test_a_journal_that_does_not_run_refuses(engine: Engine) -> None:
     """Before `start` and after `stop`; what was handed in before `stop` is recorded."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
 
     async def act() -> None:
@@ -438,9 +431,8 @@ def test_a_journal_that_does_not_run_refuses(path: Path) -> None:
     assert count(engine, "decisions") == 20
 
 
-def test_decisions_are_found_by_what_an_operator_knows(path: Path) -> None:
+def test_decisions_are_found_by_what_an_operator_knows(engine: Engine) -> None:
     """Each filter alone and together, newest first, in pages."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     minutes = [NOW + timedelta(minutes=number) for number in range(6)]
     entries = [
@@ -481,9 +473,8 @@ def test_decisions_are_found_by_what_an_operator_knows(path: Path) -> None:
         "PRAGMA foreign_keys = OFF; DELETE FROM evidence",
     ],
 )
-def test_a_damaged_record_is_said_to_be_damaged(path: Path, statement: str) -> None:
+def test_a_damaged_record_is_said_to_be_damaged(engine: Engine, path: Path, statement: str) -> None:
     """One clear line instead of a stack trace."""
-    engine = configured(path)
     given = entry(load_snapshot(engine, secrets_dir=None))
     record(engine, given)
     connection = sqlite3.connect(path)
@@ -503,9 +494,8 @@ def test_decision_ids_sort_by_time_and_cannot_be_guessed() -> None:
     assert uuid.UUID(made[0]).int >> 80 == int(NOW.timestamp() * 1000)
 
 
-def test_a_commit_whose_answer_is_lost_is_a_deny(path: Path) -> None:
+def test_a_commit_whose_answer_is_lost_is_a_deny(engine: Engine) -> None:
     """Promise 71: the row is there, nobody was told; it is marked as soon as writing works again."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
     given, after = entry(snapshot), entry(snapshot)
 
@@ -528,9 +518,8 @@ def test_a_commit_whose_answer_is_lost_is_a_deny(path: Path) -> None:
     assert load_decision(engine, after.decision_id).answered == "yes"
 
 
-def test_a_failed_fsync_is_final(path: Path) -> None:
+def test_a_failed_fsync_is_final(engine: Engine) -> None:
     """Promise 67: after it nothing written to this file proves anything, so all is denied until a restart."""
-    engine = configured(path)
     snapshot = load_snapshot(engine, secrets_dir=None)
 
     def failing(_: Connection) -> None:
