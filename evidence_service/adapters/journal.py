@@ -477,9 +477,10 @@ class Journal:
             connection = connect(self._engine)
             # Detached: its own time-out must not go back to the pool, nor a broken connection.
             connection.detach()
+            self._connection = connection  # from here on it is `_disconnect` that closes it
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {self._busy_timeout // timedelta(milliseconds=1)}")
             connection.rollback()
-            self._connection = connection.execution_options(write=True)
+            connection.execution_options(write=True)
         return self._connection
 
     def _disconnect(self) -> None:
