@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from evidence_service.access.model import Snapshot
+from evidence_service.access.model import Mode, Snapshot
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import StoreUnavailable, open_database
 from evidence_service.adapters.journal import Journal
@@ -50,7 +50,7 @@ def run(settings: Settings) -> int:
         flush_logs(LAST_LINES_SECONDS)
     if problem is not None:
         with contextlib.suppress(OSError):
-            print(f"fas-evidence: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
+            print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
     return code
 
 
@@ -118,7 +118,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener.close()
         raise _CannotListenError(
             f"listen_host, listen_port: cannot listen on {settings.listen_host} port {settings.listen_port}:"
-            f" {error.strerror}"
+            f" {error.strerror}; choose another address or port, or stop what listens there"
         ) from error
     return listener
 
@@ -335,6 +335,9 @@ def _announce(
             "anonymous_callers_allowed",
             problem="allow_anonymous_loopback is set: every program on this machine may ask for decisions",
         )
+    observed = sorted(rule.name for rule in holder.current().rules.values() if rule.mode is Mode.OBSERVE)
+    if observed:
+        _log.warning("rules_only_observed", rules=observed, problem="every deny by these FAS rules is answered allow")
     if not providers:
         _log.warning("no_idps", problem="no identity provider is registered, so every decision is a deny")
     if not plugins.by_certificate and not plugins.by_key and not settings.allow_anonymous_loopback:

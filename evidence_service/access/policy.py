@@ -53,6 +53,8 @@ def _string(member: str, value: object) -> str:
 def _strings(member: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise PolicyError(member, f'expected a list of texts, such as {member} = ["..."]')
+    if not all(isinstance(each, str) for each in value):
+        raise PolicyError(member, f'expected a list of texts, such as {member} = ["..."]')
     return tuple(_string(member, each) for each in value)
 
 

@@ -33,7 +33,7 @@ class AccessReason(Reason):
         "evidence_encoding",
         107,
         "The evidence is neither XML nor strict base64 of XML.",
-        "Hand over the bytes as StoreFront gave them, or their base64 without line breaks.",
+        "Hand over the bytes as StoreFront gave them, or their base64 without line breaks and without URL encoding.",
     )
     NOT_A_RESPONSE = (
         "not_a_response",
@@ -76,7 +76,7 @@ class AccessReason(Reason):
         "issuer_unknown",
         200,
         "No identity provider with this entity ID is registered.",
-        "Import the metadata of the IdP if it is yours: `fas-evidence idp add --metadata FILE`.",
+        "Register the IdP if it is yours: `fas-evidence idp add --metadata FILE --policy FILE`.",
     )
     IDP_DISABLED = (
         "idp_disabled",
@@ -312,7 +312,7 @@ class AccessReason(Reason):
         "clock_untrusted",
         601,
         "This server's clock is behind a time it has already recorded.",
-        "Set the clock (NTP). If the clock was wrong before, see the manual on resetting the high-water mark.",
+        "Set the clock (NTP). It is trusted again once it has passed the latest recorded decision.",
     )
     JOURNAL_UNAVAILABLE = (
         "journal_unavailable",

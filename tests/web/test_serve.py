@@ -544,7 +544,8 @@ def test_a_port_in_use_is_named(data: Path) -> None:
         code, line = refused(data, listen_port=port)
     assert code == 2
     assert line == (
-        f"fas-evidence: listen_host, listen_port: cannot listen on 127.0.0.1 port {port}: Address already in use"
+        f"error: listen_host, listen_port: cannot listen on 127.0.0.1 port {port}: Address already in use;"
+        " choose another address or port, or stop what listens there"
     )
 
 
@@ -554,7 +555,7 @@ def test_an_unreadable_key_is_named(data: Path) -> None:
     server.key.unlink()
     code, line = refused(data, **tls)
     assert code == 2
-    assert line == f"fas-evidence: tls_key: cannot read {server.key}: No such file or directory"
+    assert line == f"error: tls_key: cannot read {server.key}: No such file or directory"
 
 
 def test_a_damaged_database_is_named(tmp_path: Path) -> None:
@@ -562,7 +563,7 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "fas-evidence.db").write_bytes(b"not a database" * 1000)
     code, line = refused(tmp_path)
     assert code == 3
-    assert line.startswith("fas-evidence: ")
+    assert line.startswith("error: ")
 
 
 def test_a_fresh_directory_is_enough(tmp_path: Path) -> None:
