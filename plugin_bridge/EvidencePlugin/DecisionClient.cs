@@ -35,7 +35,8 @@ namespace LogonEvidence
             _server = new ServerIdentity(settings);
             _breakers = new Breaker[settings.Services.Count];
             for (int i = 0; i < _breakers.Length; i++)
-                _breakers[i] = new Breaker(settings.BreakerFailures, TimeSpan.FromSeconds(settings.BreakerSeconds));
+                _breakers[i] = new Breaker(
+                    settings.BreakerFailures, TimeSpan.FromSeconds(settings.BreakerSeconds), 2 * settings.MaxConcurrent);
             // Connections are shared only among questions with the same certificates on both sides.
             _group = "evidence" + Interlocked.Increment(ref _instances);
             AllowTls12();
@@ -56,18 +57,14 @@ namespace LogonEvidence
                     return EvidenceAnswer.Denied(Failure.Busy, requestId, null,
                         _settings.MaxConcurrent + " questions are open already.");
                 }
-                var exchange = new Exchange(this, requestId, body, since);
                 try
                 {
-                    // A thread of its own: looking up a name cannot be cancelled, and the pool belongs to FAS.
-                    new Thread(exchange.Run, StackBytes) { IsBackground = true, Name = "evidence question" }.Start();
+                    return AskAll(requestId, body, since);
                 }
-                catch (Exception)
+                finally
                 {
                     Interlocked.Decrement(ref _open);
-                    throw;
                 }
-                return exchange.Wait();
             }
             catch (FailedException failed)
             {
@@ -90,64 +87,114 @@ namespace LogonEvidence
                 ServicePointManager.SecurityProtocol |= SecurityProtocolType.Tls12;
         }
 
-        /// <summary>One question on its way through the addresses. Whoever sets the answer first has set it.</summary>
-        sealed class Exchange
+        EvidenceAnswer AskAll(string requestId, byte[] body, Stopwatch since)
+        {
+            EvidenceAnswer last = null;
+            bool first = true;
+            for (int i = 0; i < _breakers.Length; i++)
+            {
+                Uri service = _settings.Services[i];
+                Breaker breaker = _breakers[i];
+                if (!breaker.MayEnter())
+                {
+                    if (last == null)
+                        last = EvidenceAnswer.Denied(Failure.CircuitOpen, requestId, service,
+                            "The address failed lately and is left alone.");
+                    continue;
+                }
+                int now = (int)since.ElapsedMilliseconds;
+                int until = Math.Min(_settings.DeadlineMilliseconds, now + _settings.AttemptMilliseconds);
+                // What the addresses before took must not be held against this one.
+                bool cutShort = !first && until - now < _settings.AttemptMilliseconds;
+                bool? reached = false;
+                first = false;
+                try
+                {
+                    EvidenceAnswer answer = new Attempt(this, service, breaker, requestId, body, since, until).Answer();
+                    reached = true;
+                    return answer;
+                }
+                catch (FailedException failed)
+                {
+                    reached = !FailClosed.MayAskNext(failed.Failure) || failed.Failure == Failure.Overloaded;
+                    if (failed.Failure == Failure.Timeout && cutShort) reached = null;
+                    last = EvidenceAnswer.Denied(failed.Failure, requestId, service, failed.Message);
+                    if (!FailClosed.MayAskNext(failed.Failure)) return last;
+                }
+                finally
+                {
+                    breaker.Left(reached);
+                }
+                if (since.ElapsedMilliseconds >= _settings.DeadlineMilliseconds) break;
+            }
+            return last;
+        }
+
+        /// <summary>One question at one address, on a thread of its own: looking up a name cannot be cancelled, and the
+        /// pool belongs to FAS. A thread that does not end is left behind.</summary>
+        sealed class Attempt
         {
             readonly DecisionClient _client;
+            readonly Uri _service;
+            readonly Breaker _breaker;
             readonly string _requestId;
             readonly byte[] _body;
             readonly Stopwatch _since;
+            readonly int _began;
+            readonly int _until;
             readonly object _lock = new object();
             EvidenceAnswer _answer;
+            FailedException _failed;
             HttpWebRequest _request;
-            Uri _service;
-            int _attemptUntil;
-            bool _attemptOver;
+            bool _over;
 
-            internal Exchange(DecisionClient client, string requestId, byte[] body, Stopwatch since)
+            /// <summary>Until so many milliseconds since the question was put. The breaker was entered.</summary>
+            internal Attempt(
+                DecisionClient client, Uri service, Breaker breaker, string requestId, byte[] body, Stopwatch since, int until)
             {
                 _client = client;
+                _service = service;
+                _breaker = breaker;
                 _requestId = requestId;
                 _body = body;
                 _since = since;
-                _attemptUntil = client._settings.DeadlineMilliseconds;
+                _began = (int)since.ElapsedMilliseconds;
+                _until = until;
             }
 
-            /// <summary>The answer, at the deadline at the latest. Cuts off attempts that take too long.</summary>
-            internal EvidenceAnswer Wait()
+            /// <summary>The answer, in time. Throws FailedException.</summary>
+            internal EvidenceAnswer Answer()
             {
-                int deadline = _client._settings.DeadlineMilliseconds;
+                try
+                {
+                    new Thread(Run, StackBytes) { IsBackground = true, Name = "evidence question" }.Start();
+                }
+                catch (Exception)
+                {
+                    _breaker.Ended();
+                    throw;
+                }
                 lock (_lock)
                 {
-                    while (_answer == null)
+                    try
                     {
-                        int now = (int)_since.ElapsedMilliseconds;
-                        if (now >= deadline)
+                        while (_answer == null && _failed == null)
                         {
-                            _answer = EvidenceAnswer.Denied(Failure.Timeout, _requestId, _service,
-                                "No answer within " + deadline + " ms.");
-                            EndAttempt();
+                            int left = _until - (int)_since.ElapsedMilliseconds;
+                            if (left <= 0) throw TookTooLong();
+                            Monitor.Wait(_lock, left);
                         }
-                        else if (now >= _attemptUntil && !_attemptOver)
-                        {
-                            EndAttempt();
-                        }
-                        else
-                        {
-                            Monitor.Wait(_lock, Math.Max(1, (_attemptOver ? deadline : Math.Min(deadline, _attemptUntil)) - now));
-                        }
+                        if (_answer == null) throw _failed;
+                        return _answer;
                     }
-                    return _answer;
+                    finally
+                    {
+                        _over = true;
+                        HttpWebRequest request = _request;
+                        // Aborting may wait for locks of the connection, which the caller must not.
+                        if (request != null) ThreadPool.QueueUserWorkItem(delegate { Abort(request); });
+                    }
                 }
-            }
-
-            void EndAttempt()
-            {
-                _attemptOver = true;
-                HttpWebRequest request = _request;
-                if (request == null) return;
-                // Aborting may wait for locks of the connection, which the waiting caller must not.
-                ThreadPool.QueueUserWorkItem(delegate { Abort(request); });
             }
 
             static void Abort(HttpWebRequest request)
@@ -162,101 +209,64 @@ namespace LogonEvidence
                 }
             }
 
-            internal void Run()
+            void Run()
             {
                 EvidenceAnswer answer = null;
+                FailedException failed = null;
                 try
                 {
-                    answer = AskAll();
+                    answer = AskTwice();
+                }
+                catch (FailedException error)
+                {
+                    failed = error;
                 }
                 catch (Exception error)
                 {
-                    answer = EvidenceAnswer.Denied(Failure.InternalError, _requestId, _service, error.GetType().Name);
+                    failed = new FailedException(Failure.InternalError, error.GetType().Name);
                 }
                 finally
                 {
-                    Interlocked.Decrement(ref _client._open);
+                    _breaker.Ended();
                     lock (_lock)
                     {
-                        if (_answer == null) _answer = answer;
+                        _answer = answer;
+                        _failed = failed ?? new FailedException(Failure.InternalError, "The attempt broke off.");
                         Monitor.PulseAll(_lock);
                     }
                 }
             }
 
-            EvidenceAnswer AskAll()
-            {
-                EvidenceAnswer last = null;
-                for (int i = 0; i < _client._breakers.Length; i++)
-                {
-                    Uri service = _client._settings.Services[i];
-                    Breaker breaker = _client._breakers[i];
-                    if (!breaker.MayEnter())
-                    {
-                        if (last == null)
-                            last = EvidenceAnswer.Denied(Failure.CircuitOpen, _requestId, service,
-                                "The address failed lately and is left alone.");
-                        continue;
-                    }
-                    bool reached = false;
-                    try
-                    {
-                        EvidenceAnswer answer = AskTwice(service);
-                        reached = true;
-                        return answer;
-                    }
-                    catch (FailedException failed)
-                    {
-                        reached = !FailClosed.MayAskNext(failed.Failure) || failed.Failure == Failure.Overloaded;
-                        last = EvidenceAnswer.Denied(failed.Failure, _requestId, service, failed.Message);
-                        if (!FailClosed.MayAskNext(failed.Failure) || IsOver()) return last;
-                    }
-                    finally
-                    {
-                        breaker.Left(reached);
-                    }
-                }
-                return last;
-            }
-
             bool IsOver()
             {
-                lock (_lock) return _answer != null || _since.ElapsedMilliseconds >= _client._settings.DeadlineMilliseconds;
+                lock (_lock) return _over || _since.ElapsedMilliseconds >= _until;
             }
 
             /// <summary>A connection that was kept may be closed by the service just when a question is put on it;
             /// the question is then put once more. It may be: deciding twice does no harm.</summary>
-            EvidenceAnswer AskTwice(Uri service)
+            EvidenceAnswer AskTwice()
             {
-                lock (_lock)
-                {
-                    _service = service;
-                    _attemptOver = false;
-                    _attemptUntil = Math.Min(_client._settings.DeadlineMilliseconds,
-                        (int)_since.ElapsedMilliseconds + _client._settings.AttemptMilliseconds);
-                    Monitor.PulseAll(_lock);
-                }
                 try
                 {
-                    return Ask(service);
+                    return Ask();
                 }
                 catch (FailedException failed)
                 {
                     if (!failed.Data.Contains(BrokenOff) || IsOver()) throw;
                 }
-                return Ask(service);
+                return Ask();
             }
 
-            EvidenceAnswer Ask(Uri service)
+            EvidenceAnswer Ask()
             {
                 string refused = null;
                 int left;
                 HttpWebRequest request;
                 lock (_lock)
                 {
-                    left = _attemptUntil - (int)_since.ElapsedMilliseconds;
-                    if (_answer != null || _attemptOver || left <= 0) throw TookTooLong();
-                    request = _client.Prepare(service, left, _body.Length, delegate(string why) { refused = why; });
+                    left = _until - (int)_since.ElapsedMilliseconds;
+                    if (_over || left <= 0) throw TookTooLong();
+                    request = _client.Prepare(_service, left, _body.Length, delegate(string why) { refused = why; });
                     _request = request;
                 }
                 HttpWebResponse response = null;
@@ -276,7 +286,7 @@ namespace LogonEvidence
                     {
                         throw NoAnswer(error, refused);
                     }
-                    return EvidenceAnswer.Of(Wire.Read(ReadBody(response), _requestId), service);
+                    return EvidenceAnswer.Of(Wire.Read(ReadBody(response), _requestId), _service);
                 }
                 finally
                 {
@@ -334,10 +344,7 @@ namespace LogonEvidence
                 }
                 catch (Exception error)
                 {
-                    lock (_lock)
-                    {
-                        if (_attemptOver || _since.ElapsedMilliseconds >= _attemptUntil) throw TookTooLong();
-                    }
+                    if (IsOver()) throw TookTooLong();
                     throw new FailedException(Failure.AnswerTruncated,
                         "The connection ended within the answer (" + error.GetType().Name + ").");
                 }
@@ -351,12 +358,8 @@ namespace LogonEvidence
                 var web = error as WebException;
                 WebExceptionStatus status = web == null ? WebExceptionStatus.SendFailure : web.Status;
                 if (refused != null) return new FailedException(Failure.WrongCertificate, refused);
-                lock (_lock)
-                {
-                    if (_attemptOver || status == WebExceptionStatus.Timeout || status == WebExceptionStatus.RequestCanceled
-                        || _since.ElapsedMilliseconds >= _attemptUntil)
-                        return TookTooLong();
-                }
+                if (IsOver() || status == WebExceptionStatus.Timeout || status == WebExceptionStatus.RequestCanceled)
+                    return TookTooLong();
                 if (status == WebExceptionStatus.TrustFailure)
                     return new FailedException(Failure.WrongCertificate, "The service's certificate is not trusted.");
                 if (status == WebExceptionStatus.SecureChannelFailure || IsTls(error))
@@ -384,7 +387,7 @@ namespace LogonEvidence
             FailedException TookTooLong()
             {
                 return new FailedException(Failure.Timeout,
-                    "No answer within " + _client._settings.AttemptMilliseconds + " ms.");
+                    "No answer within " + (_until - _began) + " ms.");
             }
         }
 
@@ -421,39 +424,56 @@ namespace LogonEvidence
         }
     }
 
-    /// <summary>Leaves an address alone that failed several times in a row, and then lets one question try it.</summary>
+    /// <summary>Leaves an address alone that failed several times in a row, and then lets one question try it; and one
+    /// where so many attempts hang that they would use up the memory of FAS.</summary>
     sealed class Breaker
     {
         readonly int _failures;
         readonly TimeSpan _pause;
+        readonly int _room;
         readonly Stopwatch _clock = Stopwatch.StartNew();
         int _inRow;
+        int _inside;
         TimeSpan _until = TimeSpan.Zero;
         bool _trying;
 
-        internal Breaker(int failures, TimeSpan pause)
+        internal Breaker(int failures, TimeSpan pause, int room)
         {
             _failures = failures;
             _pause = pause;
+            _room = room;
         }
 
+        /// <summary>Whether to ask. Where so, both Left and Ended follow.</summary>
         internal bool MayEnter()
         {
             lock (_clock)
             {
-                if (_inRow < _failures) return true;
-                if (_trying || _clock.Elapsed < _until) return false;
-                _trying = true;
+                if (_inside >= _room) return false;
+                if (_inRow >= _failures)
+                {
+                    if (_trying || _clock.Elapsed < _until) return false;
+                    _trying = true;
+                }
+                _inside++;
                 return true;
             }
         }
 
-        internal void Left(bool reached)
+        /// <summary>The thread that asked is gone.</summary>
+        internal void Ended()
+        {
+            lock (_clock) _inside--;
+        }
+
+        /// <summary>The question has its answer; null: this tells nothing about the address.</summary>
+        internal void Left(bool? reached)
         {
             lock (_clock)
             {
                 _trying = false;
-                if (reached)
+                if (reached == null) return;
+                if (reached.Value)
                 {
                     _inRow = 0;
                     return;

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import ssl
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -378,6 +380,64 @@ def test_promise_2_the_deadline_holds_over_all_addresses(plugin: Plugin, sides: 
         said = plugin.ask(settings, [question("x")])["x"]
     assert (said["allowed"], said["failure"]) == (False, "timeout")
     assert 1900 < said["ms"] < 3000  # 2000 are promised; the rest is for a shared machine
+
+
+HANGING_LOOKUP = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+#include <unistd.h>
+int getaddrinfo(const char *n, const char *s, const struct addrinfo *h, struct addrinfo **r) {
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, __func__);
+    if (n && strstr(n, "hanging")) { sleep(30); return EAI_AGAIN; }
+    return real(n, s, h, r);
+}
+"""
+"""What a name server that does not answer does to every caller of the C library."""
+
+
+@needs_mono
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_name_that_hangs_does_not_keep_questions_from_the_next_address(
+    plugin: Plugin, sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking up a name cannot be cancelled; all the same every question is allowed by the second address."""
+    directory, server, client = sides
+    (directory / "hanging.c").write_text(HANGING_LOOKUP, encoding="ascii")
+    library = directory / "hanging.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, directory / "hanging.c", "-ldl"], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    with misbehaving(server_context(server), lambda _: says()) as it:
+        members = {
+            **PATIENT,
+            "Service": ["https://hanging.corp.example", f"https://127.0.0.1:{it.port}"],
+            "DeadlineMilliseconds": 8000,
+            "BreakerFailures": 5,
+            "MaxConcurrent": 4,
+        }
+        settings = settings_for(directory, it.port, server, client, **members)
+        answers = plugin.ask(settings, (question(str(n)) for n in range(16)), callers=4)
+    assert [said for said in answers.values() if not said["allowed"]] == []
+
+
+@needs_mono
+def test_an_address_is_not_left_alone_for_the_time_that_others_took(plugin: Plugin, sides: Sides) -> None:
+    """The second address gets half a second of the deadline, which is not its fault: it is asked again, and allows."""
+    directory, server, client = sides
+    with (
+        misbehaving(server_context(server), lambda _: FAILURES["silence"][1]) as silent,
+        misbehaving(server_context(server), lambda _: lambda own: [1.0, *says()(own)]) as slow,
+    ):
+        members = {
+            "AttemptMilliseconds": 2500,
+            "DeadlineMilliseconds": 3000,
+            "BreakerFailures": 2,
+            "BreakerSeconds": 60,
+        }
+        settings = settings_for(directory, [silent.port, slow.port], server, client, **members)
+        answers = plugin.ask(settings, (question(str(n)) for n in range(4)))
+    assert [answers[str(n)]["failure"] for n in range(4)] == ["timeout", "timeout", None, None]
 
 
 @needs_mono
