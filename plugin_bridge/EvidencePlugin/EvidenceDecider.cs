@@ -1,11 +1,13 @@
 using System;
+using System.Collections.Generic;
 using System.Diagnostics;
 using System.IO;
+using System.Text;
 
 namespace LogonEvidence
 {
-    /// <summary>The decider that FAS gets: by a settings file, which it follows while it runs. Make one for the process
-    /// and keep it; it is for many threads at a time.</summary>
+    /// <summary>The decider that FAS gets: by a settings file, which it follows while it runs, with the files that it
+    /// names. Make one for the process and keep it; it is for many threads at a time.</summary>
     public sealed class EvidenceDecider : IEvidenceDecider
     {
         const int LookMilliseconds = 1000;
@@ -15,6 +17,7 @@ namespace LogonEvidence
         readonly Stopwatch _clock = Stopwatch.StartNew();
         readonly object _lock = new object();
         State _state;
+        List<string> _files;
         string _stamp;
         long _lookAgain;
 
@@ -59,10 +62,10 @@ namespace LogonEvidence
                 long now = _clock.ElapsedMilliseconds;
                 if (_state != null && now < _lookAgain) return _state;
                 _lookAgain = now + LookMilliseconds;
-                string stamp = Stamp();
                 // A refusal is looked at again each time: what was missing may be there now.
-                if (_state != null && stamp == _stamp && _state.Refusal == null) return _state;
-                _stamp = stamp;
+                if (_state != null && _state.Refusal == null && Stamp() == _stamp) return _state;
+                _files = Files();
+                _stamp = Stamp();
                 _state = Load();
                 if (_state.Refusal == null && _log != null)
                     _log.Note(EventLogEntryType.Information, DecisionLog.Started,
@@ -72,17 +75,37 @@ namespace LogonEvidence
             }
         }
 
-        string Stamp()
+        /// <summary>Which files to follow, told before they are read for good: what changes meanwhile is seen later.</summary>
+        List<string> Files()
         {
+            var files = new List<string> { _path };
             try
             {
-                var file = new FileInfo(_path);
-                return file.Exists ? file.LastWriteTimeUtc.Ticks + " " + file.Length : "missing";
+                files.AddRange(ShimSettings.Load(_path).Files);
             }
-            catch (Exception error)
+            catch (SettingsException)
             {
-                return error.GetType().Name;
+                // Reading it for good says why.
             }
+            return files;
+        }
+
+        string Stamp()
+        {
+            var stamp = new StringBuilder();
+            foreach (string path in _files)
+            {
+                try
+                {
+                    var file = new FileInfo(path);
+                    stamp.Append(file.Exists ? file.LastWriteTimeUtc.Ticks + " " + file.Length : "missing").Append('\n');
+                }
+                catch (Exception error)
+                {
+                    stamp.Append(error.GetType().Name).Append('\n');
+                }
+            }
+            return stamp.ToString();
         }
 
         State Load()

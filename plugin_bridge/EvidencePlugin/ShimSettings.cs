@@ -49,6 +49,9 @@ namespace LogonEvidence
 
         public string ClientCertificatePassword { get; private set; }
 
+        /// <summary>The files that ServerCa and ClientCertificateFile name.</summary>
+        public IList<string> Files { get; private set; }
+
         /// <summary>For one question, from its beginning to its answer, all addresses included.</summary>
         public int DeadlineMilliseconds { get; private set; }
 
@@ -124,6 +127,12 @@ namespace LogonEvidence
                 LogAllows = Flag(members, "LogAllows", true),
                 EventsPerMinute = Number(members, "EventsPerMinute", 120, 1, 6000),
             };
+            var files = new List<string>();
+            foreach (string name in new[] { "ServerCa", "ClientCertificateFile" })
+            {
+                if (members.ContainsKey(name)) files.Add(ExistingFile(name, One(members, name), directory));
+            }
+            settings.Files = files.AsReadOnly();
             if (settings.FasServer.Length > 256) throw new SettingsException("FasServer", "is longer than 256 characters");
             if (settings.ServerPins.Count > 0 == (settings.ServerCa != null))
                 throw new SettingsException("ServerPin", "give either ServerPin (once or more) or ServerCa");

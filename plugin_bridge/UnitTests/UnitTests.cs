@@ -290,6 +290,25 @@ public class EvidenceDeciderTests
         Assert.AreEqual(Failure.SettingsInvalid, Eventually(decider, Failure.SettingsInvalid));
     }
 
+    [Test]
+    public void FollowsTheFilesThatItsFileNames()
+    {
+        string path = Given.Fixture("names.xml"), pfx = Given.Fixture("named.pfx"), ca = Given.Fixture("named.pem");
+        File.Copy(Given.Fixture("fas1.pfx"), pfx, true);
+        File.Copy(Given.Fixture("rsa.pem"), ca, true);
+        File.WriteAllText(path, "<EvidencePlugin><Service>https://127.0.0.1:1</Service><ServerCa>named.pem</ServerCa>"
+            + "<ClientCertificateFile>named.pfx</ClientCertificateFile>"
+            + "<ClientCertificatePassword>correct horse</ClientCertificatePassword></EvidencePlugin>");
+        var decider = new EvidenceDecider(path, null);
+        Assert.AreEqual(Failure.NoService, decider.Decide(Given.Question()).Failure);
+        File.WriteAllText(pfx, "another");
+        Assert.AreEqual(Failure.CertificateUnusable, Eventually(decider, Failure.CertificateUnusable));
+        File.Copy(Given.Fixture("rsa.pfx"), pfx, true);
+        Assert.AreEqual(Failure.NoService, Eventually(decider, Failure.NoService));
+        File.WriteAllText(ca, "another");
+        Assert.AreEqual(Failure.SettingsInvalid, Eventually(decider, Failure.SettingsInvalid));
+    }
+
     static Failure Eventually(IEvidenceDecider decider, Failure expected)
     {
         Stopwatch watch = Stopwatch.StartNew();
