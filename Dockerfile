@@ -11,6 +11,7 @@ RUN python -m venv /build \
 COPY pyproject.toml README.md ./
 COPY idp_certs idp_certs
 COPY evidence_service evidence_service
+COPY plugin_bridge/*.py plugin_bridge/
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
     && /build/bin/pip --python /opt/fas-evidence/bin/python install --no-deps /dist/*.whl
 

@@ -289,34 +289,133 @@ def rule_remove(
     return remove_rule(_session(context), name, dry_run=dry_run)
 
 
+PluginName = Annotated[str, typer.Argument(metavar="NAME", help="One name per FAS server.")]
+PluginCertificate = Annotated[
+    Path | None,
+    typer.Option("--certificate", metavar="PEM", help="Register this client certificate, issued by whichever CA."),
+]
+PluginBearer = Annotated[bool, typer.Option("--bearer", help="Make a key for a plug-in on this machine; shown once.")]
+PluginCsr = Annotated[
+    Path | None,
+    typer.Option("--csr-out", metavar="PEM", help="Only make a key and this certificate request, for your own CA."),
+]
+PluginOut = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where the files of the FAS server go (default: here).")
+]
+PluginDays = Annotated[
+    int | None, typer.Option("--days", min=1, max=3650, help="Validity of a new certificate (default: 825).")
+]
+PluginService = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--service", metavar="URL", help="Write the plug-in's settings, to ask at this https address; may be repeated."
+    ),
+]
+PluginPin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--server-certificate",
+        metavar="PEM",
+        help="The service's own certificate, for the settings (default: tls_certificate); repeat it for the next one.",
+    ),
+]
+PluginStore = Annotated[
+    bool,
+    typer.Option("--store", help="The PFX will be imported into LocalMachine\\My; its password is shown once."),
+]
+
+
 @plugin_app.command("enroll")
-def plugin_enroll(
+def plugin_enroll(  # noqa: PLR0913 - options
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="One name per FAS server.")],
+    name: PluginName,
     *,
-    certificate: Annotated[
-        Path | None, typer.Option("--certificate", metavar="PEM", help="Register this client certificate.")
-    ] = None,
-    bearer: Annotated[
-        bool, typer.Option("--bearer", help="Make a key for a plug-in on this machine; shown once.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the new key and certificate go (default: here).")
-    ] = None,
-    days: Annotated[
-        int | None, typer.Option("--days", min=1, max=3650, help="Validity of a new certificate (default: 825).")
-    ] = None,
+    certificate: PluginCertificate = None,
+    bearer: PluginBearer = False,
+    csr_out: PluginCsr = None,
+    service: PluginService = None,
+    server_certificate: PluginPin = None,
+    store: PluginStore = False,
+    out: PluginOut = None,
+    days: PluginDays = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Let a FAS server ask: make a client certificate for it, or register one that it has."""
-    from evidence_service.cli.plugins import enroll
+    """Let a FAS server ask: make a client certificate for it, or register one that it has.
 
-    return enroll(_session(context), name, certificate=certificate, bearer=bearer, out=out, days=days, dry_run=dry_run)
+    With --service, what the FAS server needs is written ready to copy: its settings, and the new key as PFX.
+    """
+    from evidence_service.cli.plugins import Wanted, enroll
+
+    wanted = Wanted(
+        certificate=certificate,
+        bearer=bearer,
+        csr_out=csr_out,
+        out=out,
+        days=days,
+        services=tuple(service or ()),
+        server_certificates=tuple(server_certificate or ()),
+        store=store,
+    )
+    return enroll(_session(context), name, wanted, dry_run=dry_run)
+
+
+@plugin_app.command("rotate")
+def plugin_rotate(  # noqa: PLR0913 - options
+    context: typer.Context,
+    name: PluginName,
+    *,
+    finish: Annotated[bool, typer.Option("--finish", help="End the old credential: the plug-in uses the new.")] = False,
+    certificate: PluginCertificate = None,
+    bearer: PluginBearer = False,
+    csr_out: PluginCsr = None,
+    service: PluginService = None,
+    server_certificate: PluginPin = None,
+    store: PluginStore = False,
+    out: PluginOut = None,
+    days: PluginDays = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Give an enrolled FAS server a second credential; both are good until --finish, so that no launch fails."""
+    from evidence_service.cli.plugins import Wanted, rotate
+
+    wanted = Wanted(
+        certificate=certificate,
+        bearer=bearer,
+        csr_out=csr_out,
+        out=out,
+        days=days,
+        services=tuple(service or ()),
+        server_certificates=tuple(server_certificate or ()),
+        store=store,
+    )
+    return rotate(_session(context), name, wanted, finish=finish, confirmed=yes, dry_run=dry_run)
+
+
+@plugin_app.command("test")
+def plugin_test(
+    *,
+    settings: Annotated[
+        Path, typer.Option("--settings", metavar="FILE", help="The plug-in's settings file, as on the FAS server.")
+    ],
+    upn: Annotated[str | None, typer.Option("--upn", help="Ask for this user, with --evidence.")] = None,
+    evidence: Annotated[
+        Path | None, typer.Option("--evidence", metavar="FILE", help="A captured SAML Response: XML or its base64.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Ask the service as the plug-in would: every address, without evidence; or once, with --upn and --evidence.
+
+    Without evidence the right answer is a deny, and it proves address, TLS and identity. Questions are recorded.
+    """
+    from evidence_service.cli.plugin_trial import trial
+
+    return trial(settings, upn=upn, evidence=evidence, form=output)
 
 
 @plugin_app.command("list")
 def plugin_list(context: typer.Context, *, output: OutputOption = Output.TABLE) -> int:
-    """List the plug-in identities."""
+    """List the plug-ins: one row for each credential."""
     from evidence_service.cli.plugins import list_plugins
 
     return list_plugins(_session(context), output)
@@ -327,13 +426,16 @@ def plugin_revoke(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME")],
     *,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="HEX", help="This credential only; `plugin list` shows it.")
+    ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Revoke a plug-in identity: that FAS server can no longer ask."""
+    """Revoke a plug-in with all of its credentials, or one of them: within two seconds it can no longer ask."""
     from evidence_service.cli.plugins import revoke
 
-    return revoke(_session(context), name, confirmed=yes, dry_run=dry_run)
+    return revoke(_session(context), name, sha256=sha256, confirmed=yes, dry_run=dry_run)
 
 
 @decision_app.command("list")

@@ -170,7 +170,7 @@ def _plugin_findings(store: ConfigStore, settings: Settings) -> Iterator[Finding
         PluginKind.BEARER: settings.is_loopback,
     }
     if settings.allow_anonymous_loopback or any(counting[plugin.kind] for plugin in enrolled):
-        yield Finding(subject="plug-ins", text=f"{len(enrolled)} enrolled")
+        yield Finding(subject="plug-ins", text=f"{len({plugin.name for plugin in enrolled})} enrolled")
     elif enrolled:
         need = "bearer keys need a loopback listener" if counting[PluginKind.CERTIFICATE] else "certificates need TLS"
         text = f"{len(enrolled)} enrolled, none with a credential that counts: {need}"

@@ -3,193 +3,218 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from evidence_service.adapters.config_store import ConfigStore, StoredPlugin
 from evidence_service.cli import output
-from evidence_service.cli.errors import BadInput, DependencyFailed, ExitCode, NothingFound
-from evidence_service.cli.files import MAX_SMALL, read_file, write_new
+from evidence_service.cli.errors import BadInput, ExitCode, NothingFound
 from evidence_service.cli.output import Cell, Output, instant
+from evidence_service.cli.plugin_files import (
+    NewFile,
+    Shim,
+    Target,
+    certificate_for,
+    check_new,
+    client_certificate,
+    key_files,
+    new_key,
+    plugin_files,
+    request_files,
+    server_pin,
+    settings_file,
+    written,
+)
 from evidence_service.cli.session import Session, actor, confirm_typed
-from idp_certs.model import CertificateState, SigningCertificate
 
 DEFAULT_DAYS = 825
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")  # also the limit of a common name
-_CLOCK_DIFFERENCE = timedelta(minutes=5)
 
 
-def enroll(
-    session: Session,
-    name: str,
-    *,
-    certificate: Path | None,
-    bearer: bool,
-    out: Path | None,
-    days: int | None,
-    dry_run: bool,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What was said about a new credential; `services` and what follows are about the plug-in's settings file."""
+
+    certificate: Path | None = None
+    bearer: bool = False
+    csr_out: Path | None = None
+    out: Path | None = None
+    days: int | None = None
+    services: tuple[str, ...] = ()
+    server_certificates: tuple[Path, ...] = ()
+    store: bool = False
+
+    def check(self) -> None:
+        """Whether the options fit together. Raises BadInput."""
+        ways = (self.certificate is not None, self.bearer, self.csr_out is not None)
+        if sum(ways) > 1:
+            raise BadInput("--certificate, --bearer and --csr-out exclude each other; give one of them")
+        if self.days is not None and any(ways):
+            raise BadInput(
+                "--days belongs to a new certificate; leave it out with --certificate, --bearer and --csr-out"
+            )
+        if self.services and (self.bearer or self.csr_out is not None):
+            raise BadInput("--service needs a certificate: give it with a new one, or with --certificate")
+        if (self.store or self.server_certificates) and not self.services:
+            raise BadInput("--store and --server-certificate are about the settings file; give --service too")
+        if self.out is not None and (self.bearer or (self.certificate is not None and not self.services)):
+            raise BadInput("--out: no file is written with --bearer, or with --certificate without --service")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Credential:
+    """A credential that is not enrolled yet. `secret` is shown once: a line that says what it is, and the value."""
+
+    certificate: x509.Certificate | None = None
+    key: str | None = None
+    files: tuple[NewFile, ...] = ()
+    secret: tuple[str, str] | None = None
+
+    @property
+    def der(self) -> bytes | None:
+        return None if self.certificate is None else self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def key_sha256(self) -> str | None:
+        return None if self.key is None else hashlib.sha256(self.key.encode("ascii")).hexdigest()
+
+
+def enroll(session: Session, name: str, wanted: Wanted, *, dry_run: bool) -> int:
     """Enroll a plug-in with a new certificate, a given one, or a bearer key."""
-    if certificate is not None and bearer:
-        raise BadInput("--certificate and --bearer are two ways to enroll; give one of them")
-    if (certificate is not None or bearer) and (out is not None or days is not None):
-        raise BadInput("--out and --days belong to a new certificate; leave them out with --certificate and --bearer")
-    now = datetime.now(UTC)
-    if certificate is not None:
-        der = _client_certificate(certificate, now)
-        _register(session, name, now, dry_run=dry_run, certificate_der=der)
-        output.line(f"SHA-256 {hashlib.sha256(der).hexdigest()}")
-    elif bearer:
-        key = secrets.token_urlsafe(32)
-        _register(
-            session, name, now, dry_run=dry_run, bearer_key_sha256=hashlib.sha256(key.encode("ascii")).hexdigest()
-        )
+    return _add(session, name, wanted, rotating=False, dry_run=dry_run)
+
+
+def rotate(session: Session, name: str, wanted: Wanted, *, finish: bool, confirmed: bool, dry_run: bool) -> int:
+    """Give an enrolled plug-in a second credential, or with `finish` end the first."""
+    if not finish:
+        return _add(session, name, wanted, rotating=True, dry_run=dry_run)
+    if wanted != Wanted():
+        raise BadInput("--finish makes no new credential; leave out the other options")
+    with session.store() as engine:
+        store = ConfigStore(engine)
+        good = [each for each in _enrolled(store, name) if each.problem is None]
+        if len(good) < 2:
+            raise NothingFound(f"no rotation of {name!r} is under way; `fas-evidence plugin list` shows all")
+        *old, kept = good
         if not dry_run:
-            output.line("The key, shown this once; it works on a loopback listener only:")
-            output.line(key)
-    else:
-        _enroll_new(session, name, out or Path(), timedelta(days=days or DEFAULT_DAYS), now, dry_run=dry_run)
+            ends = f"{name} can ask with its newest credential only, SHA-256 {kept.fingerprint}."
+            confirm_typed(ends, name, confirmed=confirmed)
+            for each in old:
+                store.revoke_plugin(name, fingerprint=each.fingerprint, now=datetime.now(UTC), actor=actor())
+    for each in old:
+        output.line(f"The {each.kind.value} {each.fingerprint} {'would be' if dry_run else 'is'} revoked.")
+    output.line(f"Plug-in {name} goes on with {kept.fingerprint}.")
     return ExitCode.DONE
 
 
-def _register(
-    session: Session,
-    name: str,
-    now: datetime,
-    *,
-    dry_run: bool,
-    certificate_der: bytes | None = None,
-    bearer_key_sha256: str | None = None,
-) -> None:
-    with session.store_or_empty() if dry_run else session.store(create=True) as engine:
-        store = ConfigStore(engine)
-        if dry_run:
-            _check_name_is_free(store, name)
-            output.line(f"Plug-in {name} would be enrolled.")
-            return
-        store.enroll_plugin(
-            name=name,
-            certificate_der=certificate_der,
-            bearer_key_sha256=bearer_key_sha256,
-            now=now,
-            actor=actor(),
-        )
-    output.line(f"Plug-in {name} is enrolled.")
+def _add(session: Session, name: str, wanted: Wanted, *, rotating: bool, dry_run: bool) -> int:
+    """Make the credential, write its files, then register it; what was written goes if that fails."""
+    wanted.check()
+    now = datetime.now(UTC)
+    if wanted.csr_out is not None:
+        return _request(name, wanted, wanted.csr_out, now, rotating=rotating, dry_run=dry_run)
+    made = _credential(session, name, wanted, now, rotating=rotating)
+    check_new(made.files)
 
+    def register(*, dry_run: bool) -> None:
+        with session.store_or_empty() if dry_run else session.store(create=True) as engine:
+            ConfigStore(engine).enroll_plugin(
+                name=name,
+                certificate_der=made.der,
+                bearer_key_sha256=made.key_sha256,
+                now=now,
+                actor=actor(),
+                rotating=rotating,
+                dry_run=dry_run,
+            )
 
-def _check_name_is_free(store: ConfigStore, name: str) -> None:
-    if name in (plugin.name for plugin in store.list_plugins()):
-        raise BadInput(f"{name!r} is already the name of a plug-in; choose another name")
-
-
-def _enroll_new(
-    session: Session, name: str, directory: Path, validity: timedelta, now: datetime, *, dry_run: bool
-) -> None:
-    """Write a new key and certificate, then register the certificate; what was written goes if that fails."""
-    if not _FILE_NAME.fullmatch(name):
-        raise BadInput(
-            f"NAME {name!r} names the files too: 1 to 64 letters, digits, dots, hyphens and underscores, "
-            "as in fas1.corp.example"
-        )
-    paths = directory / f"{name}.key.pem", directory / f"{name}.crt.pem"
-    if not directory.is_dir():
-        raise BadInput(f"--out: {directory} is not a directory; create it first")
-    for path in paths:
-        if path.exists() or path.is_symlink():
-            raise BadInput(f"{path} exists already and is not overwritten; name another directory with --out")
+    register(dry_run=True)
     if dry_run:
-        _register(session, name, now, dry_run=True)
-        output.line(f"Its key would be written to {paths[0]}, its certificate to {paths[1]}.")
-        return
-    with session.store(create=True) as engine:
-        _check_name_is_free(ConfigStore(engine), name)
-    key, certificate = _new_certificate(name, now, validity)
-    with _written(paths, (key, certificate.public_bytes(Encoding.PEM))):
-        der = certificate.public_bytes(Encoding.DER)
-        _register(session, name, now, dry_run=False, certificate_der=der)
-    output.facts(
-        (
-            ("private key", paths[0]),
-            ("certificate", paths[1]),
-            ("SHA-256", hashlib.sha256(der).hexdigest()),
-            ("valid until", certificate.not_valid_after_utc),
-        )
-    )
+        output.line(f"Plug-in {name} would be {'given a second credential' if rotating else 'enrolled'}.")
+        for file in made.files:
+            output.line(f"Would be written: {file.path}")
+        return ExitCode.DONE
+    with written(made.files):
+        register(dry_run=False)
+    _tell(name, made, rotating=rotating)
+    return ExitCode.DONE
 
 
-@contextmanager
-def _written(paths: tuple[Path, Path], contents: tuple[bytes, bytes]) -> Iterator[None]:
-    made: list[Path] = []
-    try:
-        for path, content, mode in zip(paths, contents, (0o600, 0o644), strict=True):
-            try:
-                write_new(path, content, mode=mode, made=made)
-            except OSError as problem:
-                raise DependencyFailed(f"{path} cannot be written: {problem.strerror}; check {path.parent}") from None
-        yield
-    except BaseException:
-        for path in made:
-            path.unlink(missing_ok=True)
-        raise
+def _tell(name: str, made: _Credential, *, rotating: bool) -> None:
+    output.line(f"Plug-in {name} {'has a second credential' if rotating else 'is enrolled'}.")
+    facts: list[tuple[str, object]] = [(file.what, file.path) for file in made.files]
+    if made.der is not None and made.certificate is not None:
+        facts.append(("SHA-256", hashlib.sha256(made.der).hexdigest()))
+        facts.append(("valid until", made.certificate.not_valid_after_utc))
+    output.facts(facts)
+    if rotating:
+        output.line(f"When the plug-in uses it, end the old one: fas-evidence plugin rotate {name} --finish")
+    if made.secret is not None:
+        for line in made.secret:
+            output.line(line)
 
 
-def _new_certificate(name: str, now: datetime, validity: timedelta) -> tuple[bytes, x509.Certificate]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_DIFFERENCE)
-        .not_valid_after(now + validity)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), certificate
+def _credential(session: Session, name: str, wanted: Wanted, now: datetime, *, rotating: bool) -> _Credential:
+    if wanted.bearer:
+        key = secrets.token_urlsafe(32)
+        return _Credential(key=key, secret=("The key, shown this once; it works on a loopback listener only:", key))
+    target = _target(name, wanted, now, rotating=rotating)
+    if wanted.certificate is not None:
+        given = client_certificate(wanted.certificate, now)
+        if not wanted.services:
+            return _Credential(certificate=given)
+        target.check()
+        return _Credential(certificate=given, files=(settings_file(target, _shim(session, wanted, now), given, None),))
+    target.check()
+    key_pair = new_key()
+    certificate = certificate_for(name, key_pair, now, timedelta(days=wanted.days or DEFAULT_DAYS))
+    if not wanted.services:
+        return _Credential(certificate=certificate, files=key_files(target, key_pair, certificate))
+    files, password = plugin_files(target, _shim(session, wanted, now), key_pair, certificate)
+    secret = ("The password of the PFX, shown this once:", password) if wanted.store else None
+    return _Credential(certificate=certificate, files=files, secret=secret)
 
 
-def _client_certificate(path: Path, now: datetime) -> bytes:
-    """The one certificate in a PEM file, which must be usable in a handshake today. Raises BadInput."""
-    data = read_file(path, "certificate file", limit=MAX_SMALL)
-    try:
-        found = x509.load_pem_x509_certificates(data)
-    except ValueError:
-        raise BadInput(
-            f"certificate file {path} holds no certificate in PEM form; give the client certificate"
-        ) from None
-    if len(found) != 1:
-        raise BadInput(f"certificate file {path} holds {len(found)} certificates; give the client certificate alone")
-    der = found[0].public_bytes(Encoding.DER)
-    try:
-        known = SigningCertificate(der=der, state=CertificateState.TRUSTED, since=now, provenance=str(path))
-    except ValueError as problem:
-        raise BadInput(f"certificate file {path}: {problem}") from None
-    if not known.has_strong_key:
-        raise BadInput(
-            f"certificate file {path}: {known.key_description} is too weak; use RSA 2048 or EC P-256 at least"
-        )
-    if now > known.x509.not_valid_after_utc:
-        raise BadInput(
-            f"certificate file {path}: expired at {instant(known.x509.not_valid_after_utc)}; give one that is valid"
-        )
-    return der
+def _target(name: str, wanted: Wanted, now: datetime, *, rotating: bool) -> Target:
+    """Files of a rotation never have the names of files that the plug-in still uses."""
+    stem = f"{name}.{now:%Y%m%dT%H%M%SZ}" if rotating else name
+    return Target(name=name, directory=wanted.out or Path(), stem=stem)
+
+
+def _shim(session: Session, wanted: Wanted, now: datetime) -> Shim:
+    paths = wanted.server_certificates
+    if not paths:
+        configured = session.settings().tls_certificate
+        if configured is None:
+            raise BadInput("--server-certificate: give the service's certificate, as no tls_certificate is set here")
+        paths = (configured,)
+    pins = tuple(dict.fromkeys(server_pin(path, now) for path in paths))
+    return Shim(services=wanted.services, server_pins=pins, store=wanted.store)
+
+
+def _request(name: str, wanted: Wanted, path: Path, now: datetime, *, rotating: bool, dry_run: bool) -> int:
+    """Write a new key and a certificate request for it. Nothing is registered."""
+    target = _target(name, wanted, now, rotating=rotating)
+    target.check()
+    files = request_files(target, new_key(), path)
+    check_new(files)
+    if dry_run:
+        for file in files:
+            output.line(f"Would be written: {file.path}")
+        return ExitCode.DONE
+    with written(files):
+        output.facts((file.what, file.path) for file in files)
+    act = "rotate" if rotating else "enroll"
+    output.line(f"Nothing is enrolled yet. With the certificate: fas-evidence plugin {act} {name} --certificate PEM")
+    return ExitCode.DONE
 
 
 def list_plugins(session: Session, form: Output) -> int:
-    """Print all plug-in identities."""
+    """Print all credentials of plug-ins."""
     now = datetime.now(UTC)
     with session.store() as engine:
         stored = ConfigStore(engine).list_plugins()
@@ -234,16 +259,28 @@ def _json(plugin: StoredPlugin) -> dict[str, object]:
     }
 
 
-def revoke(session: Session, name: str, *, confirmed: bool, dry_run: bool) -> int:
-    """Revoke an enrolled plug-in, after its name was typed or with --yes."""
+def _enrolled(store: ConfigStore, name: str) -> list[StoredPlugin]:
+    """The credentials of this plug-in that were not revoked, oldest first."""
+    return [each for each in store.list_plugins() if each.name == name and each.revoked_at is None]
+
+
+def revoke(session: Session, name: str, *, sha256: str | None, confirmed: bool, dry_run: bool) -> int:
+    """Revoke a plug-in, or one of its credentials, after its name was typed or with --yes."""
     with session.store() as engine:
         store = ConfigStore(engine)
-        if name not in (plugin.name for plugin in store.list_plugins() if plugin.revoked_at is None):
+        enrolled = _enrolled(store, name)
+        chosen = [each for each in enrolled if sha256 is None or each.fingerprint == sha256.lower()]
+        if not enrolled:
             raise NothingFound(f"no plug-in {name!r} is enrolled; `fas-evidence plugin list` shows all")
+        if not chosen:
+            raise NothingFound(f"{name!r} has no credential {sha256!r}; `fas-evidence plugin list` shows all")
+        whole = len(chosen) == len(enrolled)
+        what = f"Plug-in {name}" if whole else f"The {chosen[0].kind.value} {chosen[0].fingerprint} of {name}"
         if dry_run:
-            output.line(f"Plug-in {name} would be revoked.")
+            output.line(f"{what} would be revoked.")
             return ExitCode.DONE
-        confirm_typed(f"Revoking {name} denies every launch through that FAS server.", name, confirmed=confirmed)
-        store.revoke_plugin(name, now=datetime.now(UTC), actor=actor())
-    output.line(f"Plug-in {name} is revoked.")
+        denies = "every launch through that FAS server" if whole else "every launch that is asked for with it"
+        confirm_typed(f"Revoking {what[:1].lower()}{what[1:]} denies {denies}.", name, confirmed=confirmed)
+        store.revoke_plugin(name, fingerprint=sha256, now=datetime.now(UTC), actor=actor())
+    output.line(f"{what} is revoked.")
     return ExitCode.DONE

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("idp_certs", "evidence_service")
+PACKAGES = ("idp_certs", "evidence_service", "plugin_bridge")
 
 
 def all_modules() -> list[Path]:

@@ -82,7 +82,7 @@ def test_a_failed_enrolment_leaves_no_files(place: Place) -> None:
     before = place.files()
     ran = fas_evidence("plugin", "enroll", "fas1")
     assert ran.code == 2
-    assert "already the name of a plug-in" in ran.complaint
+    assert "already the name of an enrolled plug-in" in ran.complaint
     assert place.files() == before
 
 
