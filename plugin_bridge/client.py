@@ -406,8 +406,9 @@ def _context(settings: Settings) -> ssl.SSLContext:
             context.load_verify_locations(settings.server_ca)
         except (OSError, ssl.SSLError):
             raise _Failed(Failure.SETTINGS_INVALID, "ServerCa: no PEM certificate can be read from it") from None
-        # A CA in the middle may be named, as in the plug-in.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.hostname_checks_common_name = False
+        # The plug-in takes no CA in the middle either.
+        context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
     else:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE  # the pin is compared before anything is sent

@@ -577,6 +577,7 @@ namespace LogonEvidence
             // mono does not look at the name where a callback decides, so it is compared here too.
             if ((errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0 || !SubjectNames.Holds(shown, host))
                 return "The service's certificate is for another name.";
+            if (!IsForServers(shown)) return "The service's certificate is not for servers.";
             var chain = new X509Chain();
             chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
             chain.ChainPolicy.VerificationFlags = X509VerificationFlags.AllowUnknownCertificateAuthority;
@@ -597,6 +598,20 @@ namespace LogonEvidence
                 || Digests.Sha256(elements[elements.Count - 1].Certificate) != Digests.Sha256(_settings.ServerCa))
                 return "The service's certificate is not of the CA in the settings.";
             return null;
+        }
+
+        /// <summary>mono does not look at this when it builds a chain.</summary>
+        static bool IsForServers(X509Certificate2 shown)
+        {
+            foreach (X509Extension extension in shown.Extensions)
+            {
+                var usages = extension as X509EnhancedKeyUsageExtension;
+                if (usages == null) continue;
+                bool found = false;
+                foreach (Oid usage in usages.EnhancedKeyUsages) found = found || usage.Value == ServerAuthentication;
+                if (!found) return false;
+            }
+            return true;
         }
     }
 

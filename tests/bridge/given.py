@@ -113,8 +113,18 @@ def rsa_identity(directory: Path, name: str) -> Identity:
     return Identity(certificate=paths[0], key=paths[1], der=certificate.public_bytes(Encoding.DER))
 
 
-def issued(directory: Path, host: str) -> tuple[Path, Identity]:
-    """A CA's certificate, and a server's that it issued for this host name or address."""
+def issued(
+    directory: Path,
+    host: str,
+    *,
+    usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+    alternative: bool = True,
+    middle: bool = False,
+) -> tuple[Path, Identity]:
+    """A CA's certificate, and a server's that it issued for this host name or address.
+
+    Without `alternative` the name stands in the subject only. With `middle` the CA is itself of another CA.
+    """
     now = datetime.now(UTC)
 
     def certificate(
@@ -134,12 +144,16 @@ def issued(directory: Path, host: str) -> tuple[Path, Identity]:
         return builder.sign(signer, hashes.SHA256())
 
     ca_key, key = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
-    ca = certificate("corp CA", "corp CA", ca_key, ca_key, [x509.BasicConstraints(ca=True, path_length=0)])
+    root_key = rsa.generate_private_key(public_exponent=65537, key_size=2048) if middle else ca_key
+    root = "root CA" if middle else "corp CA"
+    ca = certificate("corp CA", root, ca_key, root_key, [x509.BasicConstraints(ca=True, path_length=0)])
     name: x509.GeneralName = x509.DNSName(host)
     with contextlib.suppress(ValueError):
         name = x509.IPAddress(ipaddress.ip_address(host))
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    server = certificate(host, "corp CA", key, ca_key, [x509.SubjectAlternativeName([name]), usage])
+    extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage([usage])]
+    if alternative:
+        extensions.append(x509.SubjectAlternativeName([name]))
+    server = certificate(host, "corp CA", key, ca_key, extensions)
     directory.mkdir()
     paths = [directory / file for file in ("ca.pem", "server.pem", "server.key")]
     paths[0].write_bytes(ca.public_bytes(Encoding.PEM))

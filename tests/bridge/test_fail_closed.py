@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from plugin_bridge.client import Answer, Failure, Question, ask, read_settings
 from tests.bridge.given import BRIDGE, Plugin, failure_codes, issued, needs_mono, settings_for
@@ -270,6 +271,25 @@ def test_a_server_is_known_by_its_ca_and_its_name(
     failure = None if allowed else "wrong_certificate"
     assert (said["allowed"], said["failure"]) == (allowed, failure), said
     assert (reference.allowed, reference.failure) == (allowed, failure), reference
+
+
+@needs_mono
+@pytest.mark.parametrize(
+    "made", [{"usage": ExtendedKeyUsageOID.CLIENT_AUTH}, {"alternative": False}, {"middle": True}], ids=str
+)
+def test_a_ca_vouches_for_servers_by_their_alternative_names_only(
+    made: dict[str, Any], plugin: Plugin, sides: Sides
+) -> None:
+    """Not with a user's certificate, not by the subject's name, and not as a CA in the middle."""
+    directory, _, client = sides
+    ca, known = issued(directory / "issued", "localhost", **made)
+    with misbehaving(server_context(known), lambda _: says()) as it:
+        members = {**PATIENT, "Service": f"https://localhost:{it.port}", "ServerPin": None, "ServerCa": ca}
+        settings = settings_for(directory, it.port, known, client, **members)
+        said = plugin.ask(settings, [question()])[""]
+        reference = by_client(settings)
+    assert (said["allowed"], said["failure"]) == (False, "wrong_certificate"), said
+    assert (reference.allowed, reference.failure) == (False, "wrong_certificate"), reference
 
 
 @needs_mono
