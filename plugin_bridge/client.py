@@ -560,6 +560,7 @@ def _received(response: http.client.HTTPResponse) -> tuple[int, str, bytes]:
     return response.status, "encoded" if encoding else ", ".join(types), body
 
 
+_JSON = (["application/json"], ["application/json", "charset=utf-8"])
 _MEMBERS = ("request_id", "decision_id", "decision", "reason", "rule", "security_context", "mode")
 
 
@@ -571,7 +572,7 @@ def read_answer(status: int, content_type: str, body: bytes, request_id: str) ->
         raise _Failed(Failure.OVERLOADED, f"the service turned the question away with status {status}")
     if status != 200:
         raise _Failed(Failure.WRONG_STATUS, f"the service answered with status {status}")
-    if content_type.replace(" ", "").lower() not in ("application/json", "application/json;charset=utf-8"):
+    if [part.strip() for part in content_type.lower().split(";")] not in _JSON:
         raise _Failed(Failure.WRONG_CONTENT_TYPE, "the answer is not application/json")
     if len(body) > MAX_ANSWER_BYTES:
         raise _Failed(Failure.ANSWER_TOO_LARGE, "the answer is too long")

@@ -316,8 +316,7 @@ namespace LogonEvidence
                     throw new FailedException(Failure.Overloaded, "The service turned the question away with status " + status + ".");
                 if (status != 200)
                     throw new FailedException(Failure.WrongStatus, "The service answered with status " + status + ".");
-                string type = (response.ContentType ?? "").Replace(" ", "").ToLowerInvariant();
-                if (type != "application/json" && type != "application/json;charset=utf-8")
+                if (!IsJson(response.ContentType ?? ""))
                     throw new FailedException(Failure.WrongContentType, "The answer is not application/json.");
                 if (!string.IsNullOrEmpty(response.Headers["Content-Encoding"]))
                     throw new FailedException(Failure.WrongContentType, "The answer is encoded.");
@@ -351,6 +350,13 @@ namespace LogonEvidence
                 if (response.ContentLength >= 0 && body.Length != response.ContentLength)
                     throw new FailedException(Failure.AnswerTruncated, "The connection ended within the answer.");
                 return body.ToArray();
+            }
+
+            static bool IsJson(string type)
+            {
+                string[] parts = type.ToLowerInvariant().Split(';');
+                return parts[0].Trim() == "application/json"
+                    && (parts.Length == 1 || (parts.Length == 2 && parts[1].Trim() == "charset=utf-8"));
             }
 
             FailedException NoAnswer(Exception error, string refused)

@@ -147,6 +147,7 @@ FAILURES: dict[str, tuple[str, Behaviour]] = {
     "text": ("wrong_content_type", with_head("Content-Type: text/plain")),
     "a page": ("wrong_content_type", with_head("Content-Type: text/html")),
     "a problem with status 200": ("wrong_content_type", with_head("Content-Type: application/problem+json")),
+    "a content type in pieces": ("wrong_content_type", with_head("Content-Type: app lication/ json")),
     "another charset": ("wrong_content_type", with_head("Content-Type: application/json; charset=utf-16")),
     "two content types": (
         "wrong_content_type",
