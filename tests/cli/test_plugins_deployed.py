@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import socket
 import sqlite3
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from evidence_service.cli.plugin_trial import REMEDIES
 from plugin_bridge.client import Failure, Question, ask, read_settings
+from tests.bridge.given import compile_plugin, needs_mono
 from tests.cli.given import Place, Ran, fas_evidence
 from tests.corpus import keys
 from tests.web.listening import Identity, identity
@@ -126,6 +128,16 @@ def test_what_enroll_writes_works_as_it_is(deployed: Deployed) -> None:
     assert "deny: upn_mismatch: " in ran.out
     (denied,) = trial(settings, "--upn", "bob@corp.example", "--evidence", captured, "-o", "json").json
     assert "upn_mismatch" in deployed.run("explain", denied["decision_id"]).out
+
+
+@needs_mono
+def test_the_compiled_plugin_works_with_what_enroll_writes(deployed: Deployed, tmp_path: Path) -> None:
+    """The same settings and PFX, through the library that FAS loads: an allow for genuine evidence."""
+    settings = deployed.enrolled()
+    item = {"type": "SAMLResponse", "value": base64.b64encode(evidence(at=datetime.now(UTC))).decode()}
+    plugin = compile_plugin(tmp_path / "plugin")
+    said = plugin.ask(settings, [{"id": "x", "upn": ALICE, "evidence": [item]}])["x"]
+    assert (said["allowed"], said["reason"], said["failure"]) == (True, "ok", None)
 
 
 def test_the_files_of_an_enrolment(place: Place, server: Identity) -> None:
@@ -441,6 +453,27 @@ def test_what_stands_between(deployed: Deployed) -> None:
     assert [each["works"] for each in trial(two, "-o", "json").json] == [True, False]
     captured = deployed.place.write("captured.xml", evidence(at=datetime.now(UTC)))
     assert trial(two, "--upn", ALICE, "--evidence", captured).code == 0
+
+
+def test_a_service_that_can_record_nothing(deployed: Deployed) -> None:
+    """It is reached and denies, but with another reason than a service that works: exit code 1, and the reason."""
+    settings = deployed.enrolled()
+    holder = sqlite3.connect(deployed.place.database, isolation_level=None)
+    try:
+        holder.execute("BEGIN IMMEDIATE")
+        ran = trial(settings)
+    finally:
+        holder.close()
+    assert ran.code == 1
+    assert "but nothing can be allowed there: journal_unavailable: " in ran.complaint
+
+
+def test_a_question_that_cannot_be_put(deployed: Deployed) -> None:
+    """A UPN beyond the contract is bad input, before anything is sent."""
+    settings = deployed.enrolled()
+    ran = trial(settings, "--upn", "a" * 2000, "--evidence", deployed.place.evidence)
+    assert ran.code == 2
+    assert "question_invalid: upn is longer than 1024 characters" in ran.complaint
 
 
 def test_observe_mode_is_said(deployed: Deployed) -> None:
