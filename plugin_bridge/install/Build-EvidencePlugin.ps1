@@ -8,7 +8,8 @@ knows nothing of FAS. With them, the files that you wrote after the sample of th
 that one assembly holds everything: the guide is at the head of EvidencePlugin\EvidencePlugin.cs.
 
 .PARAMETER Output
-The directory that EvidencePlugin.dll and TestHost.exe are written to.
+The directory that EvidencePlugin.dll and TestHost.exe are written to: one that only Administrators can change. Windows
+lets every user change what lies in a new directory of C:\.
 
 .PARAMETER SdkSource
 Your own *.cs files that use the SDK.
@@ -17,7 +18,7 @@ Your own *.cs files that use the SDK.
 The assemblies of the SDK that those files need.
 
 .EXAMPLE
-.\Build-EvidencePlugin.ps1 -Output C:\Build -WhatIf
+.\Build-EvidencePlugin.ps1 -Output 'C:\Program Files\LogonEvidence' -WhatIf
 #>
 [CmdletBinding(SupportsShouldProcess = $true)]
 param(

@@ -3,9 +3,10 @@
 Prepares this FAS server for the evidence plug-in: event source, settings, rights.
 
 .DESCRIPTION
-Checks the settings before anything is changed, then registers the event source, places the settings where only
-SYSTEM and Administrators may change them, and lets the account of FAS use the private key of the client certificate.
-It does not register the plug-in with FAS: do that as the Readme of the FAS Assertion SDK says.
+Checks the settings before anything is changed, then registers the event source, places the settings, with the files
+beside them that they name (a PFX, a CA), where only SYSTEM and Administrators may change them and besides them only the
+account of FAS may read them, and says what is left to do for the private key of the client certificate. It does not
+register the plug-in with FAS: do that as the Readme of the FAS Assertion SDK says.
 
 Run it elevated. Run it again to place changed settings: the plug-in follows the file by itself.
 
@@ -13,13 +14,13 @@ Run it elevated. Run it again to place changed settings: the plug-in follows the
 EvidencePlugin.dll, as Build-EvidencePlugin.ps1 made it.
 
 .PARAMETER Settings
-The settings file to place; Readme.txt has an example.
+The settings file to place, as "fas-evidence plugin enroll --service" writes it.
 
 .PARAMETER Account
 The account that FAS runs under.
 
 .EXAMPLE
-.\Install-EvidencePlugin.ps1 -Library C:\Build\EvidencePlugin.dll -Settings .\EvidencePlugin.xml -WhatIf
+.\Install-EvidencePlugin.ps1 -Library 'C:\Program Files\LogonEvidence\EvidencePlugin.dll' -Settings .\EvidencePlugin.xml -WhatIf
 #>
 [CmdletBinding(SupportsShouldProcess = $true)]
 param(
@@ -42,10 +43,26 @@ foreach ($file in $Library, $Settings) {
 
 # A copy in memory, so that the file stays free to be replaced.
 [void] [Reflection.Assembly]::Load([IO.File]::ReadAllBytes((Resolve-Path -LiteralPath $Library).ProviderPath))
-$loaded = [LogonEvidence.ShimSettings]::Load((Resolve-Path -LiteralPath $Settings).ProviderPath)
+$Settings = (Resolve-Path -LiteralPath $Settings).ProviderPath
+$loaded = [LogonEvidence.ShimSettings]::Load($Settings)
 $source = [LogonEvidence.DecisionLog]::Source
 $target = [LogonEvidence.EvidencePlugin]::StandardSettings()
 $directory = Split-Path -Parent $target
+$administrators = New-Object Security.Principal.SecurityIdentifier -ArgumentList 'S-1-5-32-544'
+$system = New-Object Security.Principal.SecurityIdentifier -ArgumentList 'S-1-5-18'
+
+# Every user may make this directory first, and would keep the rights that he gave himself on what lies in it.
+function Assert-OwnedByAdministrators {
+    if (-not (Test-Path -LiteralPath $directory)) { return }
+    foreach ($item in @(Get-Item -LiteralPath $directory -Force) + @(Get-ChildItem -LiteralPath $directory -Force)) {
+        $owner = (Get-Acl -LiteralPath $item.FullName).GetOwner([Security.Principal.SecurityIdentifier])
+        if ($owner -ne $administrators -and $owner -ne $system) {
+            throw "$($item.FullName) belongs to $owner, not to Administrators: find out why, remove it, and run this again."
+        }
+    }
+}
+
+Assert-OwnedByAdministrators
 
 if (-not [Diagnostics.EventLog]::SourceExists($source)) {
     if ($PSCmdlet.ShouldProcess("Application log", "register the event source $source")) {
@@ -54,11 +71,8 @@ if (-not [Diagnostics.EventLog]::SourceExists($source)) {
 }
 
 if ($PSCmdlet.ShouldProcess($directory, "create, with rights for SYSTEM, Administrators and (reading) $Account")) {
-    New-Item -ItemType Directory -Path $directory -Force | Out-Null
     $acl = New-Object Security.AccessControl.DirectorySecurity
     $acl.SetAccessRuleProtection($true, $false)
-    $administrators = New-Object Security.Principal.SecurityIdentifier -ArgumentList 'S-1-5-32-544'
-    $system = New-Object Security.Principal.SecurityIdentifier -ArgumentList 'S-1-5-18'
     $reader = (New-Object Security.Principal.NTAccount -ArgumentList $Account).Translate([Security.Principal.SecurityIdentifier])
     $acl.SetOwner($administrators)
     foreach ($entry in @($system, 'FullControl'), @($administrators, 'FullControl'), @($reader, 'ReadAndExecute')) {
@@ -66,22 +80,36 @@ if ($PSCmdlet.ShouldProcess($directory, "create, with rights for SYSTEM, Adminis
             $entry[0], $entry[1], 'ContainerInherit, ObjectInherit', 'None', 'Allow'
         $acl.AddAccessRule($rule)
     }
+    # Made with its rights, so that there is no moment without them; then for a directory that was there already.
+    [void] [IO.Directory]::CreateDirectory($directory, $acl)
+    Assert-OwnedByAdministrators
     Set-Acl -LiteralPath $directory -AclObject $acl
 }
 
 if ($PSCmdlet.ShouldProcess($target, "place the settings of $Settings")) {
-    # Written beside and renamed, so that the plug-in never reads half a file.
-    $half = "$target.new"
-    Copy-Item -LiteralPath $Settings -Destination $half -Force
-    if (Test-Path -LiteralPath $target) {
-        [IO.File]::Replace($half, $target, "$target.before")
-    } else {
-        [IO.File]::Move($half, $target)
+    # Written beside and renamed, so that the plug-in never reads half a file; the settings last.
+    $places = @()
+    foreach ($file in $loaded.Files) {
+        if ((Split-Path -Parent $file) -eq (Split-Path -Parent $Settings)) {
+            $places += , @($file, (Join-Path $directory (Split-Path -Leaf $file)))
+        }
+    }
+    $places += , @($Settings, $target)
+    foreach ($place in $places) {
+        $half = "$($place[1]).new"
+        if (Test-Path -LiteralPath $half) { Remove-Item -LiteralPath $half -Force }
+        Copy-Item -LiteralPath $place[0] -Destination $half
+        if ($place[1] -eq $target) { [void] [LogonEvidence.ShimSettings]::Load($half) }
+        if (Test-Path -LiteralPath $place[1]) {
+            [IO.File]::Replace($half, $place[1], "$($place[1]).before")
+        } else {
+            [IO.File]::Move($half, $place[1])
+        }
     }
 }
 
 if ($null -eq $loaded.ClientCertificateThumbprint) {
-    Write-Warning "The settings name a PFX file. Give $Account the right to read it, and nobody else but Administrators."
+    Write-Warning "The settings hold the password of the PFX file $($loaded.ClientCertificateFile): delete both where they were copied from."
 } else {
     $certificate = $null
     $sha256 = New-Object Security.Cryptography.SHA256CryptoServiceProvider

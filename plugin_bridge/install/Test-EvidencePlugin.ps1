@@ -16,7 +16,7 @@ EvidencePlugin.dll, as Build-EvidencePlugin.ps1 made it.
 Another settings file than the one in place.
 
 .EXAMPLE
-.\Test-EvidencePlugin.ps1 -Library C:\Build\EvidencePlugin.dll
+.\Test-EvidencePlugin.ps1 -Library 'C:\Program Files\LogonEvidence\EvidencePlugin.dll'
 #>
 [CmdletBinding()]
 param(

@@ -1,11 +1,11 @@
 <#
 .SYNOPSIS
-Removes what Install-EvidencePlugin.ps1 placed: the settings and the event source.
+Removes what Install-EvidencePlugin.ps1 placed: the settings, the files beside them, and the event source.
 
 .DESCRIPTION
 First take the plug-in out of FAS, as the Readme of the FAS Assertion SDK says, and turn the collection of evidence off
 at StoreFront: FAS without a plug-in refuses every launch that carries evidence. Then run this, elevated. Afterwards
-revoke the plug-in at the service: fas-evidence plugin revoke NAME. The client certificate stays in its store.
+revoke the plug-in at the service: fas-evidence plugin revoke NAME. A client certificate in a store stays there.
 
 .EXAMPLE
 .\Uninstall-EvidencePlugin.ps1 -WhatIf
@@ -19,10 +19,9 @@ $ErrorActionPreference = 'Stop'
 $source = 'Logon Evidence Plugin'
 $directory = Join-Path ([Environment]::GetFolderPath('CommonApplicationData')) 'LogonEvidence'
 
-foreach ($name in 'EvidencePlugin.xml', 'EvidencePlugin.xml.before', 'EvidencePlugin.xml.new') {
-    $file = Join-Path $directory $name
-    if ((Test-Path -LiteralPath $file) -and $PSCmdlet.ShouldProcess($file, 'remove')) {
-        Remove-Item -LiteralPath $file -Force
+if (Test-Path -LiteralPath $directory) {
+    foreach ($file in @(Get-ChildItem -LiteralPath $directory -Force)) {
+        if ($PSCmdlet.ShouldProcess($file.FullName, 'remove')) { Remove-Item -LiteralPath $file.FullName -Force }
     }
 }
 if ((Test-Path -LiteralPath $directory) -and @(Get-ChildItem -LiteralPath $directory -Force).Count -eq 0) {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from plugin_bridge.client import read_settings
-from tests.bridge.given import BRIDGE
+from tests.bridge.given import BRIDGE, PATIENCE, Plugin, needs_mono
 
 INSTALL = BRIDGE / "install"
 SCRIPTS = sorted(INSTALL.glob("*.ps1"))
@@ -50,6 +56,47 @@ def test_scripts_are_plain(path: Path) -> None:
     assert not re.search(r"Invoke-WebRequest|Invoke-Expression|DownloadFile|Start-Process|-ExecutionPolicy", text)
     changes = re.search(r"New-Item|Copy-Item|Remove-Item|New-EventLog|Remove-EventLog|Set-Acl", text)
     assert (changes is not None) == ("SupportsShouldProcess" in text)
+
+
+@needs_mono
+def test_the_readme_leads_to_a_denied_forgery(plugin: Plugin, tmp_path: Path) -> None:
+    """The commands for Linux, as they stand there: a genuine launch is allowed, a forged one denied."""
+    text = (INSTALL / "Readme.txt").read_text(encoding="ascii")
+    commands = re.findall(r"^ {7}(.*)$", text[text.index("Without Windows") :], flags=re.MULTILINE)
+    assert commands[:2] == ["tests/bridge/install-mono.sh", "plugin_bridge/build.sh ~/plugin"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    script = "\n".join(commands[2:]).replace("8443", port)
+    script = re.sub(r'make run ARGS="(.*)"', r"fas-evidence demo \1", script)
+    shutil.copytree(plugin.directory, tmp_path / "plugin")
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = subprocess.run(
+        ["sh", "-c", f"trap 'kill $!' EXIT\n{script}"],
+        cwd=BRIDGE.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    answers = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith('{"id"')]
+    assert [(each["allowed"], each["reason"]) for each in answers] == [(True, "ok"), (False, "digest_mismatch")], (
+        ran.stdout + ran.stderr
+    )
+    assert ran.returncode == 1
+
+
+def test_the_settings_are_placed_where_no_user_can_change_them() -> None:
+    """The directory is made with its rights; what another made is refused before anything is placed; no copy stays."""
+    text = (INSTALL / "Install-EvidencePlugin.ps1").read_text(encoding="ascii")
+    refused, made, placed = (
+        text.index(each) for each in ("belongs to $owner", "CreateDirectory($directory, $acl)", "Copy-Item")
+    )
+    assert refused < made < placed
+    assert "$acl.SetAccessRuleProtection($true, $false)" in text
+    assert "ReadAndExecute" in text
+    for path in (*SCRIPTS, INSTALL / "Readme.txt"):
+        assert "C:\\Build" not in path.read_text(encoding="ascii"), path
 
 
 def test_the_event_source_is_the_same_everywhere() -> None:
