@@ -139,9 +139,9 @@ async def _serve(settings: Settings, engine: Engine, listener: socket.socket, tl
         return _keep_fresh(settings, followed, callers, tls, health)
 
     refresher = asyncio.create_task(_keep_following(follow, followed, settings.refresh_seconds))
-    server = _Server(_uvicorn_config(settings, app, tls), settings, listener, health)
-    _announce(settings, listener, holder, callers, tls)
     try:
+        server = _Server(_uvicorn_config(settings, app, tls), settings, listener, health)
+        _announce(settings, listener, holder, callers, tls)
         health.started = True
         await server.serve()
     finally:
