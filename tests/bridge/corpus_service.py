@@ -1,8 +1,8 @@
 """The real application over TLS, judging each case of the corpus with that case's clock, trust and earlier sighting.
 
 Which case a question belongs to is told by its correlation id, which takes no part in a decision. Everything behind
-that is real: application, journal, database. A case whose outcome depends on what was recorded before has a database
-of its own; the others share one for each instant, because a clock that goes back is rightly not trusted.
+that is real: application, journal, database. While it is judged, a case has a database to itself, without the sightings
+of earlier ones; it is one of the same instant, because a clock that goes back is rightly not trusted.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import contextlib
 import hashlib
 import json
 import shutil
-import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, delete, insert, select
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evidence_service.access.model import Sighting, Snapshot
@@ -36,11 +36,6 @@ from tests.web.listening import Identity, listening
 from tests.web.plane import prepare
 
 
-def correlation_id(door: str, number: int) -> str:
-    """Names the case by its place in the corpus, and the door, so that doors do not see each other's sightings."""
-    return f"{door}:{number}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Current:
     snapshot: Snapshot
@@ -48,42 +43,49 @@ class _Current:
     journal: Journal
 
 
-_REUSE = frozenset({"evidence_not_fresh", "evidence_already_used", "replay_conflict"})
 _current: ContextVar[_Current] = ContextVar("current")
 
 
 class _Journals:
-    """Real journals over real databases, opened where they are asked for first."""
+    """Real journals over real databases: as many for an instant as cases of it are judged at a time."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         prepare(directory, with_idp=False)
-        self._opened: dict[str, tuple[Engine, Journal]] = {}
-        self._lock = threading.Lock()
+        self._opened: list[tuple[Engine, Journal]] = []
+        self._free: dict[str, list[tuple[Engine, Journal]]] = defaultdict(list)
 
-    def of(self, door: str, case: Case, seen: Sighting | None) -> Journal:
-        own = case.decision == "allow" or seen is not None or not _REUSE.isdisjoint(case.reasons)
-        key = hashlib.sha256(f"{door} {case.id if own else case.at}".encode()).hexdigest()
-        with self._lock:
-            if key not in self._opened:
-                path = self._directory / f"{key}.db"
-                shutil.copy(self._directory / "fas-evidence.db", path)
-                engine = open_database(f"sqlite:///{path}")
-                if seen is not None:
-                    _seed(engine, seen)
-                journal = Journal(engine)
-                journal.start()
-                self._opened[key] = engine, journal
-            return self._opened[key][1]
+    @contextlib.contextmanager
+    def lent(self, case: Case, seen: Sighting | None) -> Iterator[Journal]:
+        """One that knows of this sighting and no other."""
+        free = self._free[case.at]
+        engine, journal = free.pop() if free else self._open()
+        _sight(engine, seen)
+        journal._known_sightings.clear()  # it rightly takes sightings to stay
+        yield journal
+        free.append((engine, journal))
+
+    def _open(self) -> tuple[Engine, Journal]:
+        path = self._directory / f"{len(self._opened)}.db"
+        shutil.copy(self._directory / "fas-evidence.db", path)
+        engine = open_database(f"sqlite:///{path}")
+        journal = Journal(engine)
+        journal.start()
+        self._opened.append((engine, journal))
+        return engine, journal
 
     async def close(self) -> None:
-        for engine, journal in self._opened.values():
+        for engine, journal in self._opened:
             await journal.stop()
             engine.dispose()
 
 
-def _seed(engine: Engine, seen: Sighting) -> None:
+def _sight(engine: Engine, seen: Sighting | None) -> None:
     with engine.begin() as connection:
+        if connection.scalar(select(sightings.c.sighting_key).limit(1)) is not None:
+            connection.execute(delete(sightings))
+        if seen is None:
+            return
         connection.execute(
             insert(sightings).values(
                 sighting_key=_key_digest((seen.issuer, seen.assertion_id)),
@@ -128,24 +130,18 @@ def _choosing(app: ASGIApp, journals: _Journals) -> ASGIApp:
         while messages[-1].get("more_body"):
             messages.append(await receive())
         body = b"".join(message.get("body", b"") for message in messages)
-        name = json.loads(body)["correlation_id"]
-        door, _, number = name.partition(":")
-        case = cases[int(number)]
+        case = cases[int(json.loads(body)["correlation_id"])]
         prepared = harness.prepare(case)
         version = hashlib.sha256(snapshot_document(prepared.snapshot).encode()).hexdigest()
-        _current.set(
-            _Current(
-                snapshot=replace(prepared.snapshot, version=version),
-                now=prepared.now,
-                journal=journals.of(door, case, prepared.seen),
-            )
-        )
         replay = iter(messages)
 
         async def again() -> Message:
             return next(replay)
 
-        await app(scope, again, send)
+        with journals.lent(case, prepared.seen) as journal:
+            snapshot = replace(prepared.snapshot, version=version)
+            _current.set(_Current(snapshot=snapshot, now=prepared.now, journal=journal))
+            await app(scope, again, send)
 
     return choose
 
