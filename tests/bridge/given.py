@@ -69,7 +69,7 @@ class Plugin:
         lines.write_text("".join(json.dumps(question) + "\n" for question in questions), encoding="ascii")
         ran = self.host("ask", settings, lines, "--callers", str(callers), events=events)
         assert ran.returncode in (0, 1), ran.stderr
-        assert ran.stderr == ""
+        assert ran.stderr == "", ran.stderr
         answers = [json.loads(line) for line in ran.stdout.splitlines()]
         return {answer["id"]: answer for answer in answers}
 
@@ -80,7 +80,7 @@ class Plugin:
         lines = settings.parent / "load.jsonl"
         lines.write_text("".join(json.dumps(question) + "\n" for question in questions), encoding="ascii")
         ran = self.host("load", settings, lines, "--callers", str(callers), "--count", str(count))
-        assert ran.stderr == ""
+        assert ran.stderr == "", ran.stderr
         measured: dict[str, Any] = json.loads(ran.stdout)
         return measured
 
