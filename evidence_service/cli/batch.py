@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar
 from evidence_service.access.model import Phase
 from evidence_service.cli import output
 from evidence_service.cli.errors import BadInput, ExitCode
-from evidence_service.cli.files import STDIN, read_evidence_file, refusal
+from evidence_service.cli.files import STDIN, metadata_finding, read_evidence_file
 from evidence_service.cli.offline import (
     NO_POLICY,
     MetadataFile,
@@ -106,7 +106,7 @@ class _Batch:
         except BadInput as problem:
             return {"id": identity, "error": _one_line(problem)}
         except Refused as problem:
-            return {"id": identity, "error": _one_line(refusal(problem))}
+            return {"id": identity, "error": _one_line(metadata_finding(problem.finding))}
         except Exception as bug:  # noqa: BLE001 - one line must not cost the rest
             return {"id": identity, "error": _one_line(f"internal_error: {type(bug).__name__}: {bug}")}
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from evidence_service.access.decide import Examination
 from evidence_service.access.findings import show
 from evidence_service.access.model import Allow, AssertionSummary, Check, Decision, Phase
+from evidence_service.access.reasons import AccessReason
 from evidence_service.cli import output
 from evidence_service.cli.errors import BadInput, ExitCode
-from evidence_service.cli.files import STDIN, read_evidence_file, refusal
+from evidence_service.cli.files import STDIN, metadata_finding, read_evidence_file
 from evidence_service.cli.offline import (
     NO_POLICY,
     Question,
@@ -23,6 +24,9 @@ from evidence_service.cli.offline import (
 )
 from evidence_service.cli.output import Cell, Output
 from idp_certs.reasons import Reason, Refused
+
+# Asked of what the service remembers; offline nothing is remembered.
+_RE_USE: frozenset[Reason] = frozenset({AccessReason.REPLAY_CONFLICT, AccessReason.EVIDENCE_ALREADY_USED})
 
 
 def judge_file(
@@ -46,7 +50,7 @@ def judge_file(
     try:
         known = load_metadata(metadata)
     except Refused as problem:
-        raise BadInput(f"metadata file {metadata}: {refusal(problem)}") from None
+        raise BadInput(f"metadata file {metadata}: {metadata_finding(problem.finding)}") from None
     question = Question(
         evidence=read_evidence_file(file),
         upn=upn,
@@ -60,25 +64,34 @@ def judge_file(
     if form is Output.JSON:
         output.emit_json(decision_json(examination.decision))
     else:
-        print_examination(examination)
+        print_examination(examination, unjudged=_RE_USE)
         if policy is None:
             output.warning("no --policy was given, and the default policy allows nobody; see docs/policy.md")
     return ExitCode.DONE if isinstance(examination.decision, Allow) else ExitCode.NEGATIVE
 
 
-def print_examination(examination: Examination) -> None:
-    """The decision in one line, its meaning and advice, the evidence, and every check in order."""
-    print_decision(examination.decision)
-    print_checks(examination.checks, examination.not_reached)
+def print_examination(
+    examination: Examination, *, note: str | None = None, unjudged: frozenset[Reason] = frozenset()
+) -> None:
+    """The decision in one line, its meaning and advice, the evidence, and every check in order.
+
+    `note` is a line about what became of the decision; `unjudged` are checks that could not be made here.
+    """
+    print_decision(examination.decision, note=note)
+    print_checks(examination.checks, examination.not_reached, unjudged)
 
 
-def print_decision(decision: Decision) -> None:
+def print_decision(decision: Decision, *, note: str | None = None) -> None:
     """The decision in one line, its meaning and advice, and what is known of the evidence."""
     if isinstance(decision, Allow):
         output.line(f"ALLOW {decision.reason}", "bold green")
+        if note is not None:
+            output.line(note, "bold yellow")
     else:
         reason = decision.reason
         output.line(f"DENY {reason}", "bold red")
+        if note is not None:
+            output.line(note, "bold yellow")
         output.line(reason.meaning)
         output.line(f"What to do: {reason.advice}")
         output.line("")
@@ -107,14 +120,17 @@ def assertion_facts(assertion: AssertionSummary) -> Iterable[tuple[str, object]]
     )
 
 
-def print_checks(checks: Iterable[Check], not_reached: Iterable[Reason]) -> None:
-    """Every check: passed, FAILED, or not reached because an earlier one ended it."""
+def print_checks(checks: Iterable[Check], not_reached: Iterable[Reason], unjudged: frozenset[Reason]) -> None:
+    """Every check: passed, FAILED, not judged here, or not reached because an earlier one ended it."""
     rows: list[tuple[object, ...]] = []
     for check in checks:
+        if check.reason in unjudged and check.passed:
+            rows.append((Cell(value="not judged", style="dim"), str(check.reason), show(check.expected), "", ""))
+            continue
         verdict = Cell(value="passed", style="green") if check.passed else Cell(value="FAILED", style="bold red")
         rows.append((verdict, str(check.reason), show(check.expected), show(check.presented), check.where))
     unasked = [(Cell(value="not reached", style="dim"), str(reason), "", "", "") for reason in not_reached]
     output.line("")
-    output.table(("", "check", "expected", "presented", "where"), [*rows, *unasked], nothing="No checks.")
+    output.table(("", "check", "expected", "presented", "where"), [*rows, *unasked], nothing="No checks.", compact=True)
     if unasked:
         output.line("The claims were not judged, because nothing in this evidence could be believed.")

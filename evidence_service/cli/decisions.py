@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evidence_service.access.decide import Examination, examine
+from evidence_service.access.decide import DEFAULT_RULE, Examination, examine
 from evidence_service.access.findings import show
 from evidence_service.access.model import Allow, Check, Decision, Mode
 from evidence_service.access.reasons import OK, reason_of
+from evidence_service.adapters.config_store import NotFound
 from evidence_service.adapters.journal import (
     DecisionLine,
     Replay,
@@ -19,9 +20,9 @@ from evidence_service.adapters.journal import (
 )
 from evidence_service.cli import output
 from evidence_service.cli.check import assertion_facts, print_examination
-from evidence_service.cli.errors import ExitCode
+from evidence_service.cli.errors import BadInput, ExitCode, NothingFound
 from evidence_service.cli.offline import assertion_json, decision_json, finding_json, parse_at
-from evidence_service.cli.output import Cell, Output, instant
+from evidence_service.cli.output import Cell, Output, instant, moment
 from evidence_service.cli.reasons import known_reason
 from evidence_service.cli.session import Session
 
@@ -45,19 +46,25 @@ def list_decisions(session: Session, wanted: Wanted, form: Output) -> int:
     since = None if wanted.since is None else parse_at(wanted.since, "--since")
     until = None if wanted.until is None else parse_at(wanted.until, "--until")
     if wanted.reason is not None and wanted.reason != OK:
-        known_reason(wanted.reason)
+        try:
+            known_reason(wanted.reason)
+        except NothingFound as problem:
+            raise BadInput(f"--reason: {problem}") from None
     with session.store() as engine:
-        found = find_decisions(
-            engine,
-            since=since,
-            until=until,
-            upn=wanted.upn,
-            reason=wanted.reason,
-            decision=wanted.decision,
-            entity_id=wanted.idp,
-            limit=wanted.limit,
-            before=wanted.before,
-        )
+        try:
+            found = find_decisions(
+                engine,
+                since=since,
+                until=until,
+                upn=wanted.upn,
+                reason=wanted.reason,
+                decision=wanted.decision,
+                entity_id=wanted.idp,
+                limit=wanted.limit,
+                before=wanted.before,
+            )
+        except NotFound as problem:
+            raise BadInput(f"--before: {problem}") from None
     if form is Output.JSON:
         output.emit_json([_line_json(each) for each in found])
         return ExitCode.DONE
@@ -125,6 +132,8 @@ def _print_stored(stored: StoredDecision) -> None:
     output.line(
         f"{stored.decision.upper()} {stored.reason}", "bold green" if stored.decision == "allow" else "bold red"
     )
+    if (note := _mode_note(stored)) is not None:
+        output.line(note, "bold yellow")
     if stored.reason != OK:
         reason = reason_of(stored.reason)
         output.line(reason.meaning)
@@ -136,7 +145,7 @@ def _print_stored(stored: StoredDecision) -> None:
         ("UPN", request.upn),
         ("IdP", stored.entity_id),
         ("plug-in", stored.plugin),
-        ("mode", "observe: a deny was answered with allow" if stored.mode is Mode.OBSERVE else "enforce"),
+        ("mode", stored.mode),
         ("answered", "in time" if stored.answered == "yes" else "late: the caller may not have heard it"),
         ("took", f"{stored.took.total_seconds() * 1000:.1f} ms"),
         ("trust and policy", stored.snapshot_version),
@@ -153,6 +162,16 @@ def _print_stored(stored: StoredDecision) -> None:
         ("correlation ID", request.correlation_id),
     )
     output.facts([*facts, *((name, value) for name, value in optional if value is not None)])
+
+
+def _mode_note(stored: StoredDecision) -> str | None:
+    """What observing made of the answer; None where the decision was enforced."""
+    if stored.mode is Mode.ENFORCE:
+        return None
+    rule = stored.request.rule or DEFAULT_RULE
+    if stored.decision == "allow":
+        return f"Mode: observe; a deny would have been answered allow too, because rule {rule} only observes."
+    return f"Mode: observe; answered allow, because rule {rule} only observes."
 
 
 def _stored_json(stored: StoredDecision) -> dict[str, Any]:
@@ -222,7 +241,7 @@ def _print_explained(stored: StoredDecision, again: Examination | None, differen
         output.line("")
         output.line("The service itself refused, without a judgement of the evidence: there is nothing to judge again.")
         return
-    print_examination(again)
+    print_examination(again, note=_mode_note(stored))
     output.line("")
     output.facts(
         (
@@ -230,7 +249,7 @@ def _print_explained(stored: StoredDecision, again: Examination | None, differen
             ("judged as at", stored.now),
             ("UPN", stored.request.upn),
             ("trust and policy", stored.snapshot_version),
-            ("seen before", "no" if stored.seen is None else f"first at {instant(stored.seen.first_seen)}"),
+            ("seen before", "no" if stored.seen is None else f"first at {moment(stored.seen.first_seen)}"),
         )
     )
     output.line("")

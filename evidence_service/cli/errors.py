@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     DEPENDENCY = 3
     INTERRUPTED = 130
+    READER_GONE = 141
 
 
 class CommandError(Exception):

@@ -13,7 +13,8 @@ from evidence_service.cli.session import Session
 
 PROGRAM = "fas-evidence"
 EXIT_CODES = (
-    "Exit codes: 0 done or allow, 1 deny or negative answer, 2 wrong usage or bad input, 3 a dependency failed."
+    "Exit codes: 0 done or allow, 1 deny or negative answer, 2 wrong usage or bad input, 3 a dependency failed, "
+    "130 interrupted, 141 the reader of the output went away."
 )
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings=_HELP,
 )
 idp_app = _group("Identity providers: their metadata, certificates and policies.")
+key_app = _group("Signing keys of identity providers: trusted or revoked.")
 rule_app = _group("FAS rules: what is special about requests that name one.")
 plugin_app = _group("Plug-in identities: which FAS servers may ask.")
 decision_app = _group("Recorded decisions.")
@@ -42,6 +44,7 @@ db_app = _group("The database.")
 config_app = _group("The configuration of this machine.")
 for _name, _sub in (
     ("idp", idp_app),
+    ("key", key_app),
     ("rule", rule_app),
     ("plugin", plugin_app),
     ("decision", decision_app),
@@ -126,8 +129,9 @@ def check(
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Judge captured evidence offline: every check with what was expected and presented. Nothing is recorded.
+    """Judge captured evidence offline. Nothing is recorded.
 
+    The table shows every check, with what was expected and presented; JSON holds the decision and its findings.
     Whether the evidence was used before is not judged. A batch line holds "id", "file", "metadata", "upn" and may hold
     "at", "policy", "phase", "rule"; paths are relative to the batch file. Each answers one JSON line, in order.
     """
@@ -160,7 +164,7 @@ def explain(
     *,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Decide a recorded decision again from its record and show every check.
+    """Judge a recorded decision again, and show every check.
 
     Exits 1 if the outcome differs from the recorded one.
     """
@@ -183,7 +187,10 @@ def idp_add(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Register an IdP, or update its certificates, from metadata that you took from a trusted source."""
+    """Register an IdP, or update its certificates, from its metadata.
+
+    Take the metadata from a source that you trust: whoever wrote it decides which keys may sign.
+    """
     from evidence_service.cli.idps import add_idp
 
     return add_idp(
@@ -245,6 +252,87 @@ def idp_policy(
     return set_policy(_session(context), entity_id, policy, dry_run=dry_run)
 
 
+KeyDigest = Annotated[
+    str, typer.Argument(metavar="SHA256", help="The certificate's SHA-256, or at least its first 8 digits.")
+]
+KeyIdp = Annotated[str, typer.Option("--idp", metavar="ENTITY_ID", help="The IdP that signs with it.")]
+KeyNote = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; kept in the journal of changes.")]
+
+
+@key_app.command("list")
+def key_list(
+    context: typer.Context,
+    entity_id: Annotated[
+        str | None, typer.Argument(metavar="[ENTITY_ID]", help="Of this IdP only.", show_default=False)
+    ] = None,
+    *,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """List signing keys and what is thought of them."""
+    from evidence_service.cli.keys import list_keys
+
+    return list_keys(_session(context), entity_id, output)
+
+
+@key_app.command("revoke")
+def key_revoke(
+    context: typer.Context,
+    sha256: KeyDigest,
+    *,
+    idp: KeyIdp,
+    note: KeyNote = "",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Revoke a stolen key: all that it signed is denied at once.
+
+    It concerns every certificate for the same key, also at other IdPs and in metadata that is imported later. A running
+    service obeys within two seconds.
+    """
+    from evidence_service.cli.keys import REVOKE, change_key
+
+    return change_key(_session(context), sha256, REVOKE, entity_id=idp, note=note, confirmed=yes, dry_run=dry_run)
+
+
+@key_app.command("reinstate")
+def key_reinstate(
+    context: typer.Context,
+    sha256: KeyDigest,
+    *,
+    idp: KeyIdp,
+    note: KeyNote = "",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Trust a revoked or retired key again."""
+    from evidence_service.cli.keys import REINSTATE, change_key
+
+    return change_key(_session(context), sha256, REINSTATE, entity_id=idp, note=note, confirmed=yes, dry_run=dry_run)
+
+
+@key_app.command("retire")
+def key_retire(
+    context: typer.Context, sha256: KeyDigest, *, idp: KeyIdp, note: KeyNote = "", dry_run: DryRun = False
+) -> int:
+    """Retire a key: what it signed before stays good, nothing newer.
+
+    For a key that the IdP no longer uses. Never for a stolen one: whoever has it can write any date; revoke it.
+    """
+    from evidence_service.cli.keys import RETIRE, change_key
+
+    return change_key(_session(context), sha256, RETIRE, entity_id=idp, note=note, confirmed=True, dry_run=dry_run)
+
+
+@key_app.command("approve")
+def key_approve(
+    context: typer.Context, sha256: KeyDigest, *, idp: KeyIdp, note: KeyNote = "", dry_run: DryRun = False
+) -> int:
+    """Trust a key that was announced ahead of its use."""
+    from evidence_service.cli.keys import APPROVE, change_key
+
+    return change_key(_session(context), sha256, APPROVE, entity_id=idp, note=note, confirmed=True, dry_run=dry_run)
+
+
 @rule_app.command("set")
 def rule_set(
     context: typer.Context,
@@ -262,7 +350,10 @@ def rule_set(
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Add or replace a rule. As soon as there is one, requests that name any other rule are denied."""
+    """Add or replace a rule.
+
+    As soon as there is one, requests that name any other rule are denied.
+    """
     from evidence_service.cli.rules import set_rule
 
     return set_rule(_session(context), name, mode=mode, max_age=max_age, entity_ids=tuple(idp or ()), dry_run=dry_run)
@@ -283,7 +374,7 @@ def rule_remove(
     *,
     dry_run: DryRun = False,
 ) -> int:
-    """Remove a rule. Without any rule, every FAS rule is accepted and enforced."""
+    """Remove a rule. Without any, every FAS rule is accepted and enforced."""
     from evidence_service.cli.rules import remove_rule
 
     return remove_rule(_session(context), name, dry_run=dry_run)
@@ -340,8 +431,9 @@ def plugin_enroll(  # noqa: PLR0913 - options
     days: PluginDays = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Let a FAS server ask: make a client certificate for it, or register one that it has.
+    """Let a FAS server ask.
 
+    Makes a client certificate for it, or registers one that it has.
     With --service, what the FAS server needs is written ready to copy: its settings, and the new key as PFX.
     """
     from evidence_service.cli.plugins import Wanted, enroll
@@ -376,7 +468,10 @@ def plugin_rotate(  # noqa: PLR0913 - options
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Give an enrolled FAS server a second credential; both are good until --finish, so that no launch fails."""
+    """Give an enrolled FAS server a second credential.
+
+    Both are good until --finish, so that no launch fails.
+    """
     from evidence_service.cli.plugins import Wanted, rotate
 
     wanted = Wanted(
@@ -404,9 +499,10 @@ def plugin_test(
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Ask the service as the plug-in would: every address, without evidence; or once, with --upn and --evidence.
+    """Ask the service as the plug-in would.
 
-    Without evidence the right answer is a deny, and it proves address, TLS and identity. Questions are recorded.
+    Asks every address, without evidence; or once, with --upn and --evidence. Without evidence the right answer is a
+    deny, and it proves address, TLS and identity. Questions are recorded.
     """
     from evidence_service.cli.plugin_trial import trial
 
@@ -432,7 +528,10 @@ def plugin_revoke(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Revoke a plug-in with all of its credentials, or one of them: within two seconds it can no longer ask."""
+    """Revoke a plug-in with all of its credentials, or one.
+
+    Within two seconds it can no longer ask.
+    """
     from evidence_service.cli.plugins import revoke
 
     return revoke(_session(context), name, sha256=sha256, confirmed=yes, dry_run=dry_run)
@@ -521,7 +620,11 @@ def db_upgrade(context: typer.Context) -> int:
 
 @config_app.command("validate")
 def config_validate(context: typer.Context, *, config: ConfigOption = None, output: OutputOption = Output.TABLE) -> int:
-    """Check settings, database, policies, keys and TLS files; one line per finding."""
+    """Check settings, database, policies, keys and TLS files.
+
+    Exits 0 where the service would start and could allow someone, 1 where something must be corrected, 3 without a
+    usable database.
+    """
     from evidence_service.cli.operations import validate
 
     return validate(_session(context).with_config(config), output)

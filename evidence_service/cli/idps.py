@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,8 +15,8 @@ from evidence_service.adapters.config_store import ConfigStore, IdpChange, NotFo
 from evidence_service.adapters.snapshots import KeyUnreadable, load_decryption_key
 from evidence_service.cli import output
 from evidence_service.cli.errors import BadInput, ExitCode, NothingFound
-from evidence_service.cli.files import finding_line, read_metadata, read_policy, refusal
-from evidence_service.cli.output import Cell, Output, instant
+from evidence_service.cli.files import metadata_finding, read_metadata, read_policy
+from evidence_service.cli.output import Cell, Output, instant, moment
 from evidence_service.cli.session import Session, actor, ask, confirm_typed, is_terminal
 from idp_certs.metadata import IdpMetadata
 from idp_certs.model import CertificateState, SigningCertificate
@@ -69,16 +70,23 @@ def add_idp(
                 metadata=chosen, document=document, policy=given, now=now, actor=actor(), dry_run=dry_run
             )
         except Refused as problem:
-            raise BadInput(f"metadata file {metadata}: {refusal(problem)}") from None
+            raise BadInput(f"metadata file {metadata}: {metadata_finding(problem.finding)}") from None
 
     with session.store_or_empty() as engine:
         store = ConfigStore(engine)
         planned = change(store, dry_run=True)
         if given is None:
             _check_stored_policy(store, chosen.entity_id)
+        same = _is_known(store, planned, document, given)
+    if same:
+        output.line(f"{chosen.entity_id} is registered already, with this metadata and policy. Nothing was changed.")
+        _print_findings(planned, now)
+        if dry_run:
+            output.nothing_changed()
+        return ExitCode.DONE
     if dry_run:
         _print_change(planned, now, heading="would be")
-        output.line("Nothing was changed (--dry-run).")
+        output.nothing_changed()
         return ExitCode.DONE
     if not confirmed and is_terminal():
         _print_change(planned, now, heading="would be")
@@ -93,7 +101,7 @@ def _described(path: Path) -> tuple[bytes, tuple[IdpMetadata, ...]]:
     try:
         return read_metadata(path)
     except Refused as problem:
-        raise BadInput(f"metadata file {path}: {refusal(problem)}") from None
+        raise BadInput(f"metadata file {path}: {metadata_finding(problem.finding)}") from None
 
 
 def _chosen(described: Sequence[IdpMetadata], entity_id: str | None, path: Path) -> IdpMetadata:
@@ -142,6 +150,19 @@ def _check_stored_policy(store: ConfigStore, entity_id: str) -> None:
         )
 
 
+def _is_known(store: ConfigStore, planned: IdpChange, document: bytes, policy: Policy | None) -> bool:
+    """Whether the import would change nothing but its own date."""
+    if planned.created or planned.added or planned.returned or planned.gone:
+        return False
+    stored = store.get_idp(planned.entity_id)
+    known = {each.sha256 for each in stored.certificates}
+    return (
+        stored.document_sha256 == hashlib.sha256(document).hexdigest()
+        and policy in (None, stored.policy)
+        and known >= {each.sha256 for each in planned.kept}
+    )
+
+
 def _print_change(change: IdpChange, now: datetime, *, heading: str) -> None:
     output.line(f"{change.entity_id} {heading} {'registered' if change.created else 'updated'}.", "bold")
     groups = (
@@ -151,22 +172,36 @@ def _print_change(change: IdpChange, now: datetime, *, heading: str) -> None:
         ("gone", change.gone, "yellow"),
     )
     rows = [
-        (Cell(value=name, style=style), *_certificate_cells(certificate, now))
+        (Cell(value=name, style=style), *certificate_cells(certificate, now))
         for name, certificates, style in groups
         for certificate in certificates
     ]
     output.table(("", *_CERTIFICATE_COLUMNS), rows, nothing="No certificates.")
+    _print_findings(change, now)
+
+
+def _print_findings(change: IdpChange, now: datetime) -> None:
     for finding in change.problems:
-        output.warning(finding_line(finding))
+        output.warning(metadata_finding(finding))
     for certificate in (*change.added, *change.returned, *change.kept):
         for problem in certificate_problems(certificate, now):
             output.warning(f"certificate {certificate.sha256}: {problem}")
 
 
-_CERTIFICATE_COLUMNS = ("SHA-256", "state", "since", "not before", "not after", "days left", "key", "subject")
+_CERTIFICATE_COLUMNS: tuple[str, ...] = (
+    "SHA-256",
+    "state",
+    "since",
+    "not before",
+    "not after",
+    "days left",
+    "key",
+    "subject",
+)
 
 
-def _certificate_cells(certificate: SigningCertificate, now: datetime) -> tuple[object, ...]:
+def certificate_cells(certificate: SigningCertificate, now: datetime) -> tuple[object, ...]:
+    """A row for people: SHA-256, state, since, both dates, days left, key, subject."""
     left = days_left(certificate, now)
     return (
         certificate.sha256,
@@ -198,7 +233,8 @@ def certificate_problems(certificate: SigningCertificate, now: datetime) -> Iter
         yield f"expires in {left.days} days; import the IdP's new metadata when it has announced the next one"
 
 
-def _certificate_json(certificate: SigningCertificate, now: datetime) -> dict[str, Any]:
+def certificate_json(certificate: SigningCertificate, now: datetime) -> dict[str, Any]:
+    """The same for programs, with provenance and problems."""
     return {
         "sha256": certificate.sha256,
         "state": certificate.state.value,
@@ -220,7 +256,7 @@ def _idp_json(idp: StoredIdp, now: datetime) -> dict[str, Any]:
         "problem": idp.problem,
         "policy": tomllib.loads(dump_policy(idp.policy)),
         "policy_problems": list(policy_problems(idp.policy)),
-        "certificates": [_certificate_json(each, now) for each in idp.certificates],
+        "certificates": [certificate_json(each, now) for each in idp.certificates],
         "sso_urls": list(idp.sso_urls),
         "valid_until": None if idp.valid_until is None else instant(idp.valid_until),
         "imported_at": instant(idp.imported_at),
@@ -271,7 +307,7 @@ def show_idp(session: Session, entity_id: str, form: Output) -> int:
             ("condition", _condition(idp)),
             ("sign-in URLs", ", ".join(idp.sso_urls)),
             ("metadata valid until", idp.valid_until),
-            ("imported", f"{instant(idp.imported_at)} by {idp.imported_by}"),
+            ("imported", f"{moment(idp.imported_at)} by {idp.imported_by}"),
             ("document SHA-256", idp.document_sha256),
         )
     )
@@ -284,9 +320,11 @@ def show_idp(session: Session, entity_id: str, form: Output) -> int:
         output.line(text)
     output.line("")
     output.line("Certificates", "bold")
-    columns = (*_CERTIFICATE_COLUMNS, "provenance")
-    rows = [(*_certificate_cells(each, now), each.provenance) for each in idp.certificates]
-    output.table(columns, rows, nothing="None.")
+    columns, rows = _CERTIFICATE_COLUMNS, [certificate_cells(each, now) for each in idp.certificates]
+    if not output.on_terminal():
+        columns = (*columns, "provenance")
+        rows = [(*row, each.provenance) for row, each in zip(rows, idp.certificates, strict=True)]
+    output.table(columns, rows, nothing="None.", short_digests=False)
     for each in idp.certificates:
         for text in certificate_problems(each, now):
             output.warning(f"certificate {each.sha256}: {text}")
@@ -300,6 +338,7 @@ def remove_idp(session: Session, entity_id: str, *, confirmed: bool, dry_run: bo
         idp = store.get_idp(entity_id)
         if dry_run:
             output.line(f"{entity_id} would be removed, with {len(idp.certificates)} certificates and its policy.")
+            output.nothing_changed()
             return ExitCode.DONE
         confirm_typed(f"Removing {entity_id} denies all its evidence from now on.", entity_id, confirmed=confirmed)
         store.remove_idp(entity_id, now=datetime.now(UTC), actor=actor())
@@ -319,6 +358,8 @@ def set_enabled(session: Session, entity_id: str, *, enabled: bool, dry_run: boo
         else:
             store.set_idp_enabled(entity_id, enabled, now=datetime.now(UTC), actor=actor())
             output.line(f"{entity_id} is {word}.")
+    if dry_run:
+        output.nothing_changed()
     return ExitCode.DONE
 
 
@@ -328,7 +369,7 @@ def set_policy(session: Session, entity_id: str, path: Path, *, dry_run: bool) -
     with session.store() as engine:
         store = ConfigStore(engine)
         before = store.get_idp(entity_id).policy
-        if not dry_run:
+        if not dry_run and before != policy:
             store.set_policy(entity_id, policy, now=datetime.now(UTC), actor=actor())
     pairs = zip(dump_policy(before).splitlines(), dump_policy(policy).splitlines(), strict=True)
     for old, new in pairs:
@@ -336,6 +377,9 @@ def set_policy(session: Session, entity_id: str, path: Path, *, dry_run: bool) -
             output.line(f"- {old}", "red")
             output.line(f"+ {new}", "green")
     if before == policy:
-        output.line("The policy is the same as before.")
-    output.line("Nothing was changed (--dry-run)." if dry_run else f"The policy of {entity_id} is set.")
+        output.line(f"{entity_id} has this policy already. Nothing was changed.")
+    elif not dry_run:
+        output.line(f"The policy of {entity_id} is set.")
+    if dry_run:
+        output.nothing_changed()
     return ExitCode.DONE

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from typer import Abort
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from evidence_service.cli import output
 from evidence_service.cli.errors import CommandError, ExitCode
@@ -18,7 +19,8 @@ from evidence_service.cli.grammar import PROGRAM, app, hint
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command (default: the process's arguments) and return its exit code; never raises for bad input.
 
-    0 done or allow, 1 deny or negative answer, 2 wrong usage or bad input, 3 a dependency (or this program) failed.
+    0 done or allow, 1 deny or negative answer, 2 wrong usage or bad input, 3 a dependency (or this program) failed,
+    130 interrupted, 141 the reader of the output went away (the code that a shell gives for SIGPIPE).
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     output.safe_streams()
@@ -28,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as problem:
         # What the interpreter flushes at exit must not complain about it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if code != ExitCode.DEPENDENCY and not isinstance(problem, BrokenPipeError):
+        if isinstance(problem, BrokenPipeError):
+            return code or ExitCode.READER_GONE
+        if code != ExitCode.DEPENDENCY:
             output.error(_os_error(problem))
         return ExitCode.DEPENDENCY
     return code
@@ -46,7 +50,7 @@ def _run(words: list[str]) -> int:
         output.error("interrupted")
         return ExitCode.INTERRUPTED
     except SystemExit:  # typer's answer to a reader that went away
-        return ExitCode.DEPENDENCY
+        return ExitCode.READER_GONE
     except OSError as problem:
         output.error(_os_error(problem))
         return ExitCode.DEPENDENCY
@@ -63,7 +67,7 @@ def _run(words: list[str]) -> int:
 
 def _usage(usage: TyperException, words: list[str]) -> int:
     context = getattr(usage, "ctx", None)
-    path = context.command_path if context is not None else PROGRAM
+    path = context.command_path if context is not None else _command_path(words)
     if type(usage).__name__ == "NoArgsIsHelpError":  # its message is the whole help text
         sys.stderr.write(usage.format_message() + "\n")
         output.error(f"no command given; choose one of those above, or see `{path} --help`")
@@ -72,6 +76,17 @@ def _usage(usage: TyperException, words: list[str]) -> int:
     option = getattr(usage, "option_name", "")
     output.error(f"{message[:1].lower()}{message[1:]}; {hint(option, words, path)}")
     return ExitCode.BAD_INPUT
+
+
+def _command_path(words: list[str]) -> str:
+    """The command that these words lead to; the parser does not say it of an option without a value."""
+    path, command = [PROGRAM], get_command(app)
+    for word in words:
+        found = getattr(command, "commands", {}).get(word)
+        if found is not None:
+            path.append(word)
+            command = found
+    return " ".join(path)
 
 
 def _os_error(problem: OSError) -> str:

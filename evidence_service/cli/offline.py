@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from evidence_service.access.decide import Examination, examine
 from evidence_service.access.model import AccessRequest, Allow, AssertionSummary, Decision, Phase, Policy, Snapshot
 from evidence_service.cli.errors import BadInput
-from evidence_service.cli.files import finding_line, read_metadata, read_policy
+from evidence_service.cli.files import metadata_finding, read_metadata, read_policy
 from evidence_service.cli.output import instant
 from idp_certs.instants import parse_instant
 from idp_certs.metadata import IdpMetadata
@@ -57,7 +57,7 @@ class MetadataFile:
         """Certificates that were left out, and metadata that was no longer valid at this instant."""
         for each in self.described:
             for problem in each.problems:
-                yield f"{each.entity_id}: {finding_line(problem)}"
+                yield f"{each.entity_id}: {metadata_finding(problem)}"
             if each.valid_until is not None and each.valid_until <= at:
                 yield f"{each.entity_id}: this metadata was valid until {instant(each.valid_until)}"
 

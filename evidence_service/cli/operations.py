@@ -9,14 +9,15 @@ from pathlib import Path
 
 from cryptography import x509
 
+from evidence_service.access.model import Mode
 from evidence_service.access.policy import policy_problems
 from evidence_service.adapters.config_store import ConfigStore, PluginKind, StoredIdp
-from evidence_service.adapters.database import SCHEMA_REVISION, StoreUnavailable, open_database, upgrade
+from evidence_service.adapters.database import SCHEMA_REVISION, StoreUnavailable, open_database, upgrade, writing
 from evidence_service.adapters.snapshots import KeyUnreadable, load_decryption_key
 from evidence_service.cli import output
-from evidence_service.cli.errors import DependencyFailed, ExitCode
+from evidence_service.cli.errors import ExitCode
 from evidence_service.cli.output import Cell, Output, instant
-from evidence_service.cli.session import Session
+from evidence_service.cli.session import Session, unusable
 from evidence_service.settings import Settings
 from evidence_service.web.tls import ServerTls, TlsError
 
@@ -46,7 +47,7 @@ def upgrade_database(session: Session) -> int:
     try:
         revision = upgrade(url)
     except StoreUnavailable as problem:
-        raise DependencyFailed(str(problem)) from None
+        raise unusable(url, problem) from None
     output.line(f"The database has schema {revision}, as this software needs it.")
     return ExitCode.DONE
 
@@ -99,12 +100,17 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
         yield Finding(subject="database", text=str(problem), code=ExitCode.DEPENDENCY)
         return
     try:
-        yield Finding(subject="database", text=f"reachable, at schema {SCHEMA_REVISION}")
+        with writing(engine):
+            pass  # takes the write lock and gives it back
+        yield Finding(subject="database", text=f"can be written, at schema {SCHEMA_REVISION}")
         store = ConfigStore(engine)
         yield from _idp_findings(store, settings, now)
         yield from _plugin_findings(store, settings)
         known = {idp.entity_id for idp in store.list_idps()}
         for rule in store.list_rules():
+            if rule.mode is Mode.OBSERVE:
+                text = f"rule {rule.name} only observes: every deny is answered allow"
+                yield Finding(subject=f"rule {rule.name}", text=text, warning=True)
             missing = sorted((rule.entity_ids or frozenset()) - known)
             if missing:
                 text = f"names IdPs that are not registered: {', '.join(missing)}"

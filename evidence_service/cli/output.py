@@ -19,12 +19,15 @@ from evidence_service.web.text import shown as harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 SHOWN_CHARACTERS = 300
-PIPE_WIDTH = 1000  # off a terminal a row is one line, so that grep and awk can work on it
+PIPE_WIDTH = 10_000  # off a terminal a row is one line, so that grep and awk can work on it
+SHORT_DIGEST = 12
 
-_WHOLE = frozenset({"", "at", "check", "decision", "finding", "kind", "reason", "state"})  # codes are never broken
+# Columns that may be broken, between words; all others are whole.
+_SENTENCES = frozenset({"finding", "meaning", "expected", "presented", "where"})
+_NARROWEST = 12
+_GAP = 2
 
 
 class Output(StrEnum):
@@ -46,7 +49,7 @@ def shown(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, datetime):
-        return instant(value.replace(microsecond=0))
+        return moment(value)
     return harmless(str(value), limit=SHOWN_CHARACTERS)
 
 
@@ -55,6 +58,11 @@ def instant(value: datetime) -> str:
     if value.tzinfo is None:
         raise ValueError("an instant without a time zone")
     return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def moment(value: datetime) -> str:
+    """The instant to the second, for people."""
+    return instant(value.replace(microsecond=0))
 
 
 def emit_json(value: object) -> None:
@@ -68,11 +76,16 @@ def emit_json_line(value: object) -> None:
     sys.stdout.flush()
 
 
+def on_terminal() -> bool:
+    """Whether a person looks at standard output."""
+    return sys.stdout.isatty()
+
+
 def console() -> Console:
     """Standard output for people: colour only on a terminal and without NO_COLOR, no markup in values."""
     from rich.console import Console  # noqa: PLC0415 - JSON output and --help do without it
 
-    terminal = sys.stdout.isatty()
+    terminal = on_terminal()
     return Console(
         file=sys.stdout,
         force_terminal=terminal,
@@ -99,47 +112,114 @@ def line(value: object, style: str = "") -> None:
     console().print(Text(escaped(str(value)), style=style), soft_wrap=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, nothing: str) -> None:
-    """Print rows under headings, or the line `nothing` where there are none."""
-    from rich import box  # noqa: PLC0415
+def nothing_changed() -> None:
+    """The last line of every dry run."""
+    line("Nothing was changed (--dry-run).")
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    nothing: str,
+    short_digests: bool = True,
+    compact: bool = False,
+) -> None:
+    """Print rows under headings, or the line `nothing` where there are none.
+
+    On a terminal a column `SHA-256` is shortened unless `short_digests` is off. Names, identifiers and codes are never
+    broken, so that they can be copied: rows that do not fit are printed one value a line, digests in full. `compact`
+    is for long tables: there the first two values share a line and the others are indented below, without empty ones.
+    """
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    out = console()
-    drawn = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        drawn.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
-    for row in rows:
-        cells = (cell if isinstance(cell, Cell) else Cell(value=cell) for cell in row)
-        drawn.add_row(*(Text(shown(cell.value), style=cell.style) for cell in cells))
-    if drawn.row_count:
-        _draw(out, drawn)
-    else:
+    cells = [[cell if isinstance(cell, Cell) else Cell(value=cell) for cell in row] for row in rows]
+    if not cells:
         line(nothing)
-
-
-def facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one pair a line."""
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    drawn.add_column(no_wrap=True)
-    drawn.add_column(overflow="fold")
-    for name, value in pairs:
-        cell = value if isinstance(value, Cell) else Cell(value=value)
-        drawn.add_row(Text(name, style="bold"), Text(shown(cell.value), style=cell.style))
-    _draw(console(), drawn)
-
-
-def _draw(out: Console, drawn: Table) -> None:
-    """Print a table; off a terminal without the blanks that fill its last column."""
+        return
+    out = console()
+    short = short_digests and out.is_terminal
+    texts = [
+        [_in_table(name, shown(cell.value), short=short) for name, cell in zip(columns, row, strict=True)]
+        for row in cells
+    ]
+    widths = _widths(columns, texts, out.width)
+    if widths is None:
+        _compact(columns, cells) if compact else _blocks(columns, cells)
+        return
+    drawn = Table(box=None, header_style="bold underline", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        drawn.add_column(column, overflow="fold", width=width)
+    for row, written in zip(cells, texts, strict=True):
+        drawn.add_row(*(Text(text, style=cell.style) for cell, text in zip(row, written, strict=True)))
     if out.is_terminal:
         out.print(drawn)
         return
     with out.capture() as captured:
         out.print(drawn)
     out.file.write("".join(f"{each.rstrip()}\n" for each in captured.get().splitlines()))
+
+
+def _in_table(column: str, text: str, *, short: bool) -> str:
+    return f"{text[:SHORT_DIGEST]}\u2026" if short and column == "SHA-256" and len(text) > SHORT_DIGEST else text
+
+
+def _widths(columns: Sequence[str], texts: Sequence[Sequence[str]], available: int) -> list[int] | None:
+    """How wide each column is drawn; None where whole columns do not fit."""
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    wanted, widths = [], []
+    for number, column in enumerate(columns):
+        written = [column, *(row[number] for row in texts)]
+        width = max(map(cell_len, written))
+        wanted.append(width)
+        if column in _SENTENCES:
+            word = max(cell_len(word) for text in written for word in (text.split() or [""]))
+            width = min(width, max(word, _NARROWEST))
+        widths.append(width)
+    left = available - sum(widths) - _GAP * (len(columns) - 1)
+    if left < 0:
+        return None
+    while left and (short := [number for number, width in enumerate(widths) if width < wanted[number]]):
+        for number in short[:left]:
+            widths[number] += 1
+        left -= len(short[:left])
+    return widths
+
+
+def _blocks(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    """Each row as a block of names and values; one without a heading leads its block."""
+    for number, row in enumerate(rows):
+        if number:
+            line("")
+        for column, cell in zip(columns, row, strict=True):
+            if not column:
+                line(shown(cell.value), cell.style)
+        facts((column, cell) for column, cell in zip(columns, row, strict=True) if column and cell.value != "")
+
+
+def _compact(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    """Each row as a line of its first two values, and an indented line for each other that is not empty."""
+    from rich.text import Text  # noqa: PLC0415
+
+    out = console()
+    width = max(len(shown(first.value)) for first, *_ in rows) + _GAP
+    for first, second, *others in rows:
+        out.print(Text.assemble((shown(first.value).ljust(width), first.style), shown(second.value)), soft_wrap=True)
+        indented = ((" " * width + name, cell) for name, cell in zip(columns[2:], others, strict=True) if cell.value)
+        facts(indented)
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, one pair a line; a long value is never broken, so that it can be copied."""
+    from rich.text import Text  # noqa: PLC0415
+
+    known = [(name, value if isinstance(value, Cell) else Cell(value=value)) for name, value in pairs]
+    width = max((len(name) for name, _ in known), default=0) + _GAP
+    out = console()
+    for name, cell in known:
+        out.print(Text.assemble((name.ljust(width), "bold"), (shown(cell.value), cell.style)), soft_wrap=True)
 
 
 def complain(kind: str, text: str) -> None:
@@ -159,7 +239,14 @@ def warning(text: str) -> None:
 
 
 def safe_streams() -> None:
-    """Make characters that the stream's encoding lacks (a Windows code page) come out escaped, not as a crash."""
+    """Make the standard streams usable, whatever the process was started with.
+
+    A closed one is replaced by the null device. Characters that a stream's encoding lacks (a Windows code page) come
+    out escaped, not as a crash.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -30,17 +30,18 @@ def set_rule(
         known = {idp.entity_id for idp in store.list_idps()}
         for entity_id in entity_ids:
             if entity_id not in known:
-                raise NothingFound(
-                    f"--idp: no identity provider {entity_id!r} is registered; see `fas-evidence idp list`"
-                )
+                raise BadInput(f"--idp: no identity provider {entity_id!r} is registered; see `fas-evidence idp list`")
         first = not store.list_rules()
         if not dry_run:
             store.set_rule(rule, now=datetime.now(UTC), actor=actor())
     output.line(f"Rule {name} {'would be' if dry_run else 'is'} set.")
     if first:
-        output.warning("this is the first rule: requests that name any other rule are denied from now on")
+        when = "would be denied" if dry_run else "are denied from now on"
+        output.warning(f"this is the first rule: requests that name any other rule {when}")
     if rule.mode is Mode.OBSERVE:
-        output.warning(f"rule {name} only observes: every request that names it is answered allow")
+        output.warning(f"rule {name} only observes: every deny {'would be' if dry_run else 'is'} answered allow")
+    if dry_run:
+        output.nothing_changed()
     return ExitCode.DONE
 
 
@@ -93,5 +94,8 @@ def remove_rule(session: Session, name: str, *, dry_run: bool) -> int:
             store.remove_rule(name, now=datetime.now(UTC), actor=actor())
     output.line(f"Rule {name} {'would be' if dry_run else 'is'} removed.")
     if len(names) == 1:
-        output.warning("it was the last rule: every FAS rule is accepted and enforced from now on")
+        tense = ("is", "would be accepted and enforced") if dry_run else ("was", "is accepted and enforced from now on")
+        output.warning(f"it {tense[0]} the last rule: every FAS rule {tense[1]}")
+    if dry_run:
+        output.nothing_changed()
     return ExitCode.DONE

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evidence_service.cli.errors import BadInput, DependencyFailed, NothingFound
+from evidence_service.cli.errors import BadInput, CommandError, DependencyFailed, NothingFound
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from evidence_service.adapters.database import StoreUnavailable
     from evidence_service.settings import Settings
 
 # The adapters and settings are imported where they are used: `check` works without any of them.
@@ -56,14 +57,15 @@ class Session:
         from evidence_service.adapters.config_store import Conflict, NotFound  # noqa: PLC0415
         from evidence_service.adapters.database import StoreUnavailable, open_database  # noqa: PLC0415
 
+        url = self.settings().effective_database_url
         try:
-            engine = open_database(self.settings().effective_database_url, create=create)
+            engine = open_database(url, create=create)
             try:
                 yield engine
             finally:
                 engine.dispose()
         except StoreUnavailable as problem:
-            raise DependencyFailed(str(problem)) from problem
+            raise unusable(url, problem) from problem
         except NotFound as problem:
             raise NothingFound(str(problem)) from problem
         except Conflict as problem:
@@ -89,6 +91,19 @@ class Session:
                 yield engine
 
 
+def unusable(url: str, problem: StoreUnavailable) -> CommandError:
+    """The error for a database that cannot be used: bad input where `url` could not name one at all."""
+    from sqlalchemy.engine import make_url  # noqa: PLC0415
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return BadInput(str(problem))
+    names_a_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return DependencyFailed(str(problem)) if names_a_file else BadInput(str(problem))
+
+
 def actor() -> str:
     """Who does it, for the journal: the account that runs the command."""
     try:
@@ -111,10 +126,14 @@ def ask(question: str) -> str:
 
 
 def confirm_typed(what: str, name: str, *, confirmed: bool) -> None:
-    """Go on only if `name` is typed, or `confirmed` already (--yes). Raises BadInput, NothingFound on a no."""
+    """Go on only if `name` is typed, or `confirmed` already (--yes). Raises BadInput, NothingFound on a no.
+
+    `what` is one whole sentence that says what happens.
+    """
     if confirmed:
         return
     if not is_terminal():
-        raise BadInput(f"{what} needs a confirmation and nobody can be asked; add --yes")
+        consequence = f"{what[:1].lower()}{what[1:]}".rstrip(".")
+        raise BadInput(f"{consequence}: that needs a confirmation, and nobody can be asked here; add --yes")
     if ask(f"{what}\nType {name} to go on: ") != name:
         raise NothingFound("not confirmed; nothing was changed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ def process(*arguments: str | Path, **options: Any) -> subprocess.CompletedProce
     """Run the command as its users do, in a process of its own."""
     command = [sys.executable, "-m", "evidence_service", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, check=False, timeout=60, **options)
+
+
+def serving_environment() -> dict[str, str]:
+    """What a process of its own needs to find the program from any directory."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

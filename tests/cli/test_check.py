@@ -222,6 +222,15 @@ def test_endless_evidence_is_a_deny(place: Place) -> None:
     assert (ran.code, ran.json["reason"]) == (1, "evidence_too_large")
 
 
+def test_re_use_is_not_judged(place: Place) -> None:
+    """Offline nothing is remembered: the checks of re-use are neither passed nor failed."""
+    place.write("policy.toml", policy_text(reuse="once"))
+    out = place.check().out
+    for code in ("replay_conflict", "evidence_already_used"):
+        (line,) = [line for line in out.splitlines() if code in line]
+        assert line.startswith("not judged"), line
+
+
 def test_metadata_in_place_of_a_response_and_the_reverse(place: Place) -> None:
     """Files that were mixed up are recognised as what they are not."""
     ran = place.check("-o", "json", file=place.metadata)

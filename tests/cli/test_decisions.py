@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from evidence_service.access.decide import decide
+from evidence_service.access.decide import decide, mode_of
 from evidence_service.access.model import AccessRequest, Mode, Phase, Snapshot, refused
 from evidence_service.access.reasons import AccessReason
 from evidence_service.adapters.database import open_database
@@ -120,14 +120,14 @@ def test_list_as_a_table(place: Place, recorded: tuple[str, str, str]) -> None:
 
 
 def test_list_with_filters_that_cannot_be_meant(place: Place, recorded: tuple[str, str, str]) -> None:
-    """An unknown reason and an unknown page are negative answers instead of empty lists."""
+    """An unknown reason and an unknown page are bad input instead of empty lists."""
     del place, recorded
     ran = fas_evidence("decision", "list", "--reason", "upn_mismatched")
-    assert ran.code == 1
+    assert ran.code == 2
+    assert ran.complaint.startswith("--reason: ")
     assert "did you mean upn_mismatch" in ran.complaint
     ran = fas_evidence("decision", "list", "--before", "absent")
-    assert ran.code == 1
-    assert "no decision 'absent' is recorded" in ran.complaint
+    assert (ran.code, ran.complaint) == (2, "--before: no decision 'absent' is recorded")
 
 
 def test_show(place: Place, recorded: tuple[str, str, str]) -> None:
@@ -232,9 +232,29 @@ def test_explain_what_the_service_itself_refused(place: Place) -> None:
     ran = fas_evidence("explain", decision_id)
     assert (ran.code, ran.out.splitlines()[0]) == (0, "DENY deadline")
     assert "there is nothing to judge again" in ran.out
-    assert "observe: a deny was answered with allow" in ran.out
+    assert "Mode: observe; answered allow, because rule default only observes." in ran.out
     assert fas_evidence("explain", decision_id, "-o", "json").json["same"] is None
     assert "deny (observed)" in fas_evidence("decision", "list").out
+
+
+def test_explain_what_was_only_observed(place: Place) -> None:
+    """The second line says that the caller was answered allow, and which rule is why (promise 97)."""
+    place.add_idp()
+    fas_evidence("rule", "set", "trial", "--mode", "observe")
+    snapshot = snapshot_of(place)
+    deny = entry(snapshot, place.evidence.read_bytes(), upn=names.ADMIN)
+    request = dataclasses.replace(deny.request, rule="trial")
+    decision = decide(request, snapshot, NOW)
+    (decision_id,) = record(
+        place, dataclasses.replace(deny, request=request, decision=decision, mode=mode_of(request, snapshot))
+    )
+    for command in (("explain", decision_id), ("decision", "show", decision_id)):
+        ran = fas_evidence(*command)
+        assert ran.code == 0
+        assert ran.out.splitlines()[:2] == [
+            "DENY upn_mismatch",
+            "Mode: observe; answered allow, because rule trial only observes.",
+        ]
 
 
 def test_explain_a_decision_that_is_not_there(place: Place, recorded: tuple[str, str, str]) -> None:

@@ -266,6 +266,48 @@ def test_policy_is_replaced_whole(place: Place) -> None:
     assert max_age() == "2h"
 
 
+def test_the_same_again_changes_nothing(place: Place) -> None:
+    """Metadata and policy that are stored already are said to be so, and neither journal nor date moves."""
+    place.add_idp()
+    before = fas_evidence("idp", "show", names.IDP, "-o", "json").json
+    for arguments in (
+        ("idp", "add", "--metadata", place.metadata, "--policy", place.policy),
+        ("idp", "add", "--metadata", place.metadata),
+        ("idp", "policy", names.IDP, "--policy", place.policy),
+    ):
+        ran = fas_evidence(*arguments)
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out.endswith("Nothing was changed.\n")
+    assert fas_evidence("idp", "show", names.IDP, "-o", "json").json == before
+    engine = open_database(f"sqlite:///{place.database}", create=False)
+    try:
+        assert [act.act for act in ConfigStore(engine).list_acts()] == ["idp_added"]
+    finally:
+        engine.dispose()
+    place.write("policy.toml", policy_text(max_age="1h"))
+    assert place.add_idp().out.startswith(f"{names.IDP} is updated.")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "the file is empty. Save the metadata again from the IdP."),
+        (b" \n", "the file is empty. Save the metadata again from the IdP."),
+        (b"<md:EntityDescriptor", "Save the metadata again from the IdP."),
+        ("<a/>".encode("utf-16"), "Save the metadata again from the IdP."),
+    ],
+    ids=["empty", "blank", "cut", "utf16"],
+)
+def test_damaged_metadata_is_not_called_evidence(place: Place, content: bytes, complaint: str) -> None:
+    """The advice is about metadata, also in `check`."""
+    place.write("metadata.xml", content)
+    for ran in (place.add_idp(), place.check()):
+        assert ran.code == 2
+        assert ran.complaint.endswith(complaint)
+        assert "evidence" not in ran.complaint.replace("evidence.xml", "")
+        assert "response" not in ran.complaint
+
+
 def test_the_printed_policy_can_be_used_again(place: Place) -> None:
     """What `idp show -o json` gives as policy has the members of a policy file."""
     place.add_idp()

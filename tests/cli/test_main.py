@@ -25,6 +25,7 @@ def test_help_of_every_command(place: Place) -> None:
     before = place.files()
     nouns = {
         "idp": ["add", "list", "show", "remove", "enable", "disable", "policy"],
+        "key": ["list", "revoke", "reinstate", "retire", "approve"],
         "rule": ["set", "list", "remove"],
         "plugin": ["enroll", "list", "revoke"],
         "decision": ["list", "show"],
@@ -169,7 +170,7 @@ def test_no_database(place: Place, command: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("command", [("idp", "list"), ("db", "upgrade"), ("plugin", "enroll", "x", "--bearer")])
 def test_databases_that_cannot_be_used(place: Place, command: tuple[str, ...]) -> None:
-    """A file that is no database, another program's, a newer one, a directory and nonsense: one line, exit code 3."""
+    """One line: 3 for a file that is no database, another program's, newer or a directory; 2 for what names no file."""
     place.write("not.db", b"not a database at all, but long enough to have a header" * 100)
     with sqlite3.connect(place.directory / "foreign.db") as foreign:
         foreign.execute("CREATE TABLE t (x)")
@@ -178,17 +179,17 @@ def test_databases_that_cannot_be_used(place: Place, command: tuple[str, ...]) -
     with sqlite3.connect(place.directory / "newer.db") as newer:
         newer.execute("UPDATE alembic_version SET version_num = '9999'")
     newer.close()
-    for name, complaint in (
-        ("sqlite:///not.db", "is not an SQLite database"),
-        ("sqlite:///foreign.db", "belongs to another program"),
-        ("sqlite:///newer.db", "newer than this software knows"),
-        ("sqlite:////", "directory"),
-        ("postgresql://x/y", "is not supported"),
-        ("nonsense", "is not a URL"),
-        ("sqlite://", "must name a file"),
+    for name, code, complaint in (
+        ("sqlite:///not.db", 3, "is not an SQLite database"),
+        ("sqlite:///foreign.db", 3, "belongs to another program"),
+        ("sqlite:///newer.db", 3, "newer than this software knows"),
+        ("sqlite:////", 3, "directory"),
+        ("postgresql://x/y", 2, "is not supported"),
+        ("nonsense", 2, "is not a URL"),
+        ("sqlite://", 2, "must name a file"),
     ):
         ran = fas_evidence("--database", name, *command)
-        assert ran.code == 3, name
+        assert ran.code == code, name
         assert complaint in ran.complaint, name
         assert "SECRET" not in ran.out
 
@@ -205,6 +206,32 @@ def test_a_locked_database(place: Place) -> None:
     finally:
         holder.close()
     assert fas_evidence("idp", "show", names.IDP, "-o", "json").json["enabled"] is True
+
+
+def test_validate_finds_a_locked_database(place: Place) -> None:
+    """Reading is not enough: without the write lock every decision would be a deny."""
+    place.add_idp()
+    holder = sqlite3.connect(place.database, isolation_level=None)
+    try:
+        holder.execute("BEGIN IMMEDIATE")
+        ran = fas_evidence("config", "validate", "-o", "json")
+    finally:
+        holder.close()
+    assert ran.code == 3
+    (failed,) = [each["finding"] for each in ran.json if each["subject"] == "database"]
+    assert "is locked by another process" in failed
+
+
+def test_validate_warns_of_rules_that_only_observe(place: Place) -> None:
+    """A rule in observe mode is a warning, which changes nothing about the exit code."""
+    place.add_idp()
+    fas_evidence("plugin", "enroll", "local", "--bearer")
+    fas_evidence("rule", "set", "trial", "--mode", "observe")
+    ran = fas_evidence("config", "validate", "-o", "json")
+    assert ran.code == 0
+    assert [each["finding"] for each in ran.json if each["verdict"] == "warning"] == [
+        "rule trial only observes: every deny is answered allow"
+    ]
 
 
 def test_settings_that_cannot_be_used(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,7 +226,7 @@ def test_rules(place: Place) -> None:
         (("--max-age", "long"), 2, "--max-age: expected a duration"),
         (("--max-age", "0s"), 2, "--max-age: must be longer than nothing"),
         (("--mode", "warn"), 2, "'warn'"),
-        (("--idp", "https://absent.example"), 1, "no identity provider 'https://absent.example' is registered"),
+        (("--idp", "https://absent.example"), 2, "no identity provider 'https://absent.example' is registered"),
     ],
     ids=["duration", "zero", "mode", "idp"],
 )
