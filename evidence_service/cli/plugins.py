@@ -107,7 +107,10 @@ def rotate(session: Session, name: str, wanted: Wanted, *, finish: bool, confirm
                 store.revoke_plugin(name, fingerprint=each.fingerprint, now=datetime.now(UTC), actor=actor())
     for each in old:
         output.line(f"The {each.kind.value} {each.fingerprint} {'would be' if dry_run else 'is'} revoked.")
-    output.line(f"Plug-in {name} goes on with {kept.fingerprint}.")
+    if dry_run:
+        output.nothing_changed()
+    else:
+        output.line(f"Plug-in {name} goes on with {kept.fingerprint}.")
     return ExitCode.DONE
 
 
@@ -137,6 +140,7 @@ def _add(session: Session, name: str, wanted: Wanted, *, rotating: bool, dry_run
         output.line(f"Plug-in {name} would be {'given a second credential' if rotating else 'enrolled'}.")
         for file in made.files:
             output.line(f"Would be written: {file.path}")
+        output.nothing_changed()
         return ExitCode.DONE
     with written(made.files):
         register(dry_run=False)
@@ -205,6 +209,7 @@ def _request(name: str, wanted: Wanted, path: Path, now: datetime, *, rotating: 
     if dry_run:
         for file in files:
             output.line(f"Would be written: {file.path}")
+        output.nothing_changed()
         return ExitCode.DONE
     with written(files):
         output.facts((file.what, file.path) for file in files)
@@ -226,7 +231,7 @@ def list_plugins(session: Session, form: Output) -> int:
         end = _end(plugin)
         state = Cell(value="enrolled", style="green")
         if plugin.revoked_at is not None:
-            state = Cell(value=f"revoked {instant(plugin.revoked_at)}", style="bold red")
+            state = Cell(value=f"revoked {output.moment(plugin.revoked_at)}", style="bold red")
         elif end is not None and end < now:
             state = Cell(value="expired", style="bold red")
         rows.append(
@@ -278,6 +283,7 @@ def revoke(session: Session, name: str, *, sha256: str | None, confirmed: bool, 
         what = f"Plug-in {name}" if whole else f"The {chosen[0].kind.value} {chosen[0].fingerprint} of {name}"
         if dry_run:
             output.line(f"{what} would be revoked.")
+            output.nothing_changed()
             return ExitCode.DONE
         denies = "every launch through that FAS server" if whole else "every launch that is asked for with it"
         confirm_typed(f"Revoking {what[:1].lower()}{what[1:]} denies {denies}.", name, confirmed=confirmed)
