@@ -243,7 +243,14 @@ class ConfigStore:
             }
             _record(connection, now=now, actor=actor, act="idp_removed", subject=entity_id, detail=detail)
 
-    def set_idp_enabled(self, entity_id: str, enabled: bool, *, now: datetime, actor: str) -> None:  # noqa: FBT001
+    def set_idp_enabled(
+        self,
+        entity_id: str,
+        enabled: bool,  # noqa: FBT001 - the value that is set
+        *,
+        now: datetime,
+        actor: str,
+    ) -> None:
         """Enable or disable an IdP. Raises NotFound, and Conflict for a damaged row."""
         with writing(self._engine) as connection:
             _change_idp(connection, entity_id, enabled=enabled)

@@ -538,8 +538,8 @@ def _mismatch(path: Path, revision: str | None) -> SchemaMismatch:
 
 
 # Alembic is imported only where it is needed: a start with the right schema does without it.
-def _alembic_config() -> Any:  # noqa: ANN401
-    from alembic.config import Config  # noqa: PLC0415
+def _alembic_config() -> Any:  # noqa: ANN401 - its type would import Alembic
+    from alembic.config import Config  # noqa: PLC0415 - slow to import, and rarely needed
 
     config = Config()
     config.set_main_option("script_location", "evidence_service.adapters:migrations")
@@ -548,13 +548,13 @@ def _alembic_config() -> Any:  # noqa: ANN401
 
 
 def _known_revisions() -> frozenset[str]:
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - as above
 
     return frozenset(script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions())
 
 
 def _migrate(engine: Engine) -> None:
-    from alembic import command  # noqa: PLC0415
+    from alembic import command  # noqa: PLC0415 - as above
 
     path = Path(str(engine.url.database))
     config = _alembic_config()

@@ -112,7 +112,7 @@ _SET_LATE = (
 )
 
 
-class JournalUnavailable(Exception):  # noqa: N818
+class JournalUnavailable(Exception):  # noqa: N818 - a state of the world, named as the reason code is
     """The decision could not be made durable; `str()` is one line. It may or may not be stored, as unanswered."""
 
 
