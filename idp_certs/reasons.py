@@ -239,3 +239,45 @@ class TrustReason(Reason):
         "The metadata is larger than the limit.",
         "Take the metadata of the one IdP instead of that of the whole federation.",
     )
+    METADATA_UNTRUSTED = (
+        "metadata_untrusted",
+        308,
+        "Nothing proves that the metadata comes from the IdP: no verified TLS connection, no signature by a known key.",
+        "Use an https address whose certificate verifies, or import the file by hand and compare its fingerprint.",
+    )
+    METADATA_SIGNATURE_INVALID = (
+        "metadata_signature_invalid",
+        309,
+        "The metadata's own signature is broken, misplaced, by an unknown key, or missing where one is asked for.",
+        "Fetch the document again without anything that alters it on its way; if it stays, ask the IdP's operator.",
+    )
+    METADATA_ROLLBACK = (
+        "metadata_rollback",
+        310,
+        "The metadata is older than the document that was accepted before it.",
+        "Find out why an old document is served: a cache, a restored backup or a replay. The newer one stays in force.",
+    )
+    METADATA_URL = (
+        "metadata_url",
+        311,
+        "The metadata address, or one that it redirects to, is not an https address that may be fetched.",
+        "Give the IdP's https metadata address itself, without user name, without redirects to other hosts.",
+    )
+    METADATA_UNREACHABLE = (
+        "metadata_unreachable",
+        312,
+        "The metadata could not be fetched: no connection, no answer in time, or an answer that is not 200 OK.",
+        "Open the address from this machine; check name resolution, proxy, firewall and certificate authorities.",
+    )
+    METADATA_KEY_WITHHELD = (
+        "metadata_key_withheld",
+        313,
+        "The metadata holds a signing key that is not trusted until a person approves it.",
+        "Compare the certificate's fingerprint with the IdP's administrator, then approve or reject the held rollover.",
+    )
+    METADATA_VALID_TOO_LONG = (
+        "metadata_valid_too_long",
+        314,
+        "The metadata's validUntil is farther ahead than the policy allows.",
+        "Ask the metadata's publisher for a shorter validity, or raise the limit for this IdP.",
+    )
