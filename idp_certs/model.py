@@ -29,6 +29,21 @@ class CertificateState(StrEnum):
     REVOKED = "revoked"
 
 
+class Acceptance(StrEnum):
+    """What makes a signing certificate that metadata brings acceptable without a person (decision 3).
+
+    *continuity*: a key trusted before the document signed it; *tls*: it came over verified TLS from the configured
+    host; *approval*: nothing does.
+    """
+
+    CONTINUITY = "continuity"
+    TLS = "tls"
+    APPROVAL = "approval"
+
+
+GOOD = frozenset({CertificateState.ANNOUNCED, CertificateState.TRUSTED})
+"""The states in which what a certificate signs now is accepted."""
+
 MIN_RSA_BITS = 2048  # Kantara SAML2int SDP-MD06
 MIN_EC_BITS = 256  # SDP-MD07
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from evidence_service.access.reasons import OK, AccessReason
-from idp_certs.model import TrustSnapshot
+from idp_certs.model import Acceptance, TrustSnapshot
 from idp_certs.reasons import Finding, Reason
 
 
@@ -52,14 +52,6 @@ class Encryption(StrEnum):
     ALLOWED = "allowed"
     REQUIRED = "required"
     REFUSED = "refused"
-
-
-class Acceptance(StrEnum):
-    """What makes a new signing certificate trusted (used by metadata refresh)."""
-
-    CONTINUITY = "continuity"
-    TLS = "tls"
-    APPROVAL = "approval"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Engine,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -39,7 +40,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import make_url
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The revision that this software reads and writes: the head of `migrations/versions`."""
 
 BUSY_TIMEOUT = timedelta(seconds=5)
@@ -144,9 +145,13 @@ idps = Table(
     Column("imported_at", Instant, nullable=False),
     Column("imported_by", Text, nullable=False),
     Column("removed_at", Instant),
+    Column("refreshed_at", Instant),
     Column("digest", Text, nullable=False),
 )
-"""Identity providers. A removed one stays as long as a revoked certificate of it must be remembered."""
+"""Identity providers. A removed one stays as long as a revoked certificate of it must be remembered.
+
+`refreshed_at`: when its source last confirmed what we hold.
+"""
 
 certificates = Table(
     "certificates",
@@ -158,7 +163,143 @@ certificates = Table(
     Column("since", Instant, nullable=False),
     Column("provenance", Text, nullable=False),
     Column("position", Integer, nullable=False),
+    Column("absent_since", Instant),
+    Column("absences", Integer, nullable=False, server_default="0"),
 )
+"""Signing certificates. `absent_since` and `absences`: since when, and in how many documents running, it is missing."""
+
+certificate_history = Table(
+    "certificate_history",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("entity_id", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("provenance", Text, nullable=False),
+    Index(None, "entity_id", "sha256"),
+)
+"""Every change of a certificate's state, with what vouched for it (promise 41); triggers keep it append-only."""
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("entity_id", Text, ForeignKey("idps.entity_id"), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("ca_pem", Text),
+    Column("pin_sha256", Text),
+    Column("metadata_certificate", LargeBinary),
+    Column("added_at", Instant, nullable=False),
+    Column("added_by", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+)
+"""Where the metadata of an IdP is fetched from, as an administrator set it."""
+
+source_states = Table(
+    "source_states",
+    metadata,
+    Column("entity_id", Text, ForeignKey("sources.entity_id", ondelete="CASCADE"), primary_key=True),
+    Column("next_attempt_at", Instant, nullable=False),
+    Column("jitter", Float, nullable=False),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("attempted_at", Instant),
+    Column("succeeded_at", Instant),
+    Column("changed_at", Instant),
+    Column("hastened_at", Instant),
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("document_sha256", Text),
+    Column("created", Instant),
+    Column("valid_until", Instant),
+    Column("cache_duration_us", BigInteger),
+    Column("served_at", Instant),
+    Column("problem", Text),
+    Column("problem_text", Text),
+    Column("problem_since", Instant),
+    Column("claimed_by", Text),
+    Column("claimed_until", Instant),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Index(None, "next_attempt_at"),
+)
+"""What the refresh loop remembers of each source; a write that names an old `epoch` is refused.
+
+`etag` to `cache_duration_us` belong to the newest accepted document, `served_at` is the Date of its answer.
+`hastened_at`: the latest attempt that was made early. `problem` is the reason code of the latest failure.
+"""
+
+rollovers = Table(
+    "rollovers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("entity_id", Text, ForeignKey("idps.entity_id"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("document_sha256", Text, nullable=False),
+    Column("certificates", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("expected", Text, nullable=False),
+    Column("presented", Text, nullable=False),
+    Column("provenance", Text, nullable=False),
+    Column("first_seen", Instant, nullable=False),
+    Column("last_seen", Instant, nullable=False),
+    Column("sightings", Integer, nullable=False),
+    Column("decided_at", Instant),
+    Column("decided_by", Text),
+    Column("note", Text),
+    Column("digest", Text, nullable=False),
+    Index(None, "entity_id", "state"),
+)
+"""Certificates that wait, or waited, for a person. `state`: held, approved, rejected, superseded."""
+
+unknown_signers = Table(
+    "unknown_signers",
+    metadata,
+    Column("entity_id", Text, primary_key=True),
+    Column("certificate_sha256", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("first_seen", Instant, nullable=False),
+    Column("last_seen", Instant, nullable=False),
+    Column("denials", BigInteger, nullable=False),
+)
+"""Keys that signed plausible evidence and are not known; `certificate_sha256` is what the evidence shows, unproven.
+
+A `last_seen` after the latest attempt asks the refresh loop to look earlier.
+"""
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("entity_id", Text, primary_key=True),
+    Column("certificate_sha256", Text, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("sign_ins", BigInteger, nullable=False),
+    Column("launches", BigInteger, nullable=False),
+    Column("late_sign_ins", BigInteger, nullable=False),
+    Column("first_sign_in", Instant),
+    Column("last_sign_in", Instant),
+)
+"""How often a certificate's evidence was allowed on a day (UTC, counted from 1970-01-01).
+
+`sign_ins` counts evidence allowed for the first time, `launches` every allow; `late_sign_ins` counts those first seen
+after the certificate was withdrawn (promise 18).
+"""
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("entity_id", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("raised_at", Instant, nullable=False),
+    Column("cleared_at", Instant),
+    Index(None, "cleared_at"),
+)
+"""Alarms about trust; one that is open has no `cleared_at`."""
 
 rules = Table(
     "rules",

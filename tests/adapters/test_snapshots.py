@@ -14,7 +14,6 @@ import pytest
 from sqlalchemy import Engine, insert, text
 
 from evidence_service.access.model import (
-    Acceptance,
     Encryption,
     FasRule,
     Mode,
@@ -38,7 +37,7 @@ from evidence_service.adapters.snapshots import (
     snapshot_document,
     stored_snapshot,
 )
-from idp_certs.model import CertificateState
+from idp_certs.model import Acceptance, CertificateState
 from tests.adapters.given import (
     ACTOR,
     DOCUMENT,

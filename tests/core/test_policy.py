@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from evidence_service.access.model import Acceptance, Encryption, Policy, RequireSigned, Reuse, UpnMapping
+from evidence_service.access.model import Encryption, Policy, RequireSigned, Reuse, UpnMapping
 from evidence_service.access.policy import PolicyError, dump_policy, parse_policy, policy_problems
+from idp_certs.model import Acceptance
 
 FULL = """
 audiences = ["https://gw.example"]

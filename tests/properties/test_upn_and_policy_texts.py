@@ -8,9 +8,10 @@ from datetime import timedelta
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from evidence_service.access.model import Acceptance, Encryption, Policy, RequireSigned, Reuse, UpnMapping
+from evidence_service.access.model import Encryption, Policy, RequireSigned, Reuse, UpnMapping
 from evidence_service.access.policy import dump_policy, parse_policy
 from evidence_service.access.upn import fold_upn, has_suffix, map_upn, upn_problem
+from idp_certs.model import Acceptance
 from tests.properties.given import examples
 
 words = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="@"), min_size=1, max_size=8)
