@@ -1,0 +1,298 @@
+"""What about an IdP's trust needs a person, and by when: computed from what is known, so that it clears by itself.
+
+An alarm is raised once, when `trust_alarms` first names it, and cleared when it no longer does. `kind`, `entity_id` and
+`key` tell one from another; the text may change while it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from idp_certs.model import GOOD, CertificateState, SigningCertificate
+from idp_certs.reasons import Finding
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+DEPLETION_LEVELS = (50, 25, 10)
+"""Per cent of a document's validity that is left (promise 25)."""
+DEPLETION_AT_LEAST = timedelta(hours=72)
+AGE_WARNING, AGE_CRITICAL = timedelta(hours=24), timedelta(hours=72)
+"""Without validUntil: the time since the source last confirmed what we hold (promise 26)."""
+EXPIRY_DAYS = (60, 30, 14, 7, 3, 1)
+SUCCESSOR_DAYS = 20
+"""AD FS makes the next certificate 20 days before the old one expires (CertificateGenerationThreshold)."""
+PROMOTION_DAYS = 5
+"""AD FS promotes it 5 days after it made it (CertificatePromotionThreshold)."""
+SERVED_AGE = timedelta(hours=24)
+"""A source whose answers carry an older Date is a copy of the IdP, and stands still (promise 37)."""
+FROZEN_SUCCESSES = timedelta(hours=2)
+
+
+class Severity(StrEnum):
+    """How soon somebody should look."""
+
+    NOTICE = "notice"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One thing that needs a person. `text` is one sentence that says what to do."""
+
+    kind: str
+    entity_id: str
+    key: str
+    severity: Severity
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownKey:
+    """A key that signed plausible evidence and is not known. `certificate_sha256` is what the evidence shows."""
+
+    certificate_sha256: str
+    subject: str
+    first_seen: datetime
+    last_seen: datetime
+    denials: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithheldRollover:
+    """Certificates that wait for a person, and why."""
+
+    rollover_id: str
+    certificates: tuple[str, ...]
+    finding: Finding
+    first_seen: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdpStatus:
+    """What is known of one IdP. Times are UTC.
+
+    `confirmed` is when its metadata was last imported or confirmed by its source; `obtained` when the document in force
+    was accepted. `failing` is the latest failure of the source, None after a success. `listed` are the SHA-256 (hex) of
+    the certificates in the document in force. `max_age` is the limit of metadata without validUntil, `denies` whether
+    it ends trust.
+    """
+
+    entity_id: str
+    certificates: tuple[SigningCertificate, ...]
+    listed: frozenset[str]
+    subscribed: bool
+    confirmed: datetime
+    obtained: datetime
+    valid_until: datetime | None
+    served_at: datetime | None = None
+    failing: Finding | None = None
+    failing_since: datetime | None = None
+    withheld: tuple[WithheldRollover, ...] = ()
+    unknown_keys: tuple[UnknownKey, ...] = ()
+    damaged: str | None = None
+    max_age: timedelta = timedelta(days=14)
+    denies: bool = False
+
+
+def trust_alarms(status: IdpStatus, now: datetime) -> tuple[Alarm, ...]:
+    """Everything about this IdP that needs a person at `now` (UTC)."""
+    return tuple(
+        Alarm(kind=kind, entity_id=status.entity_id, key=key, severity=severity, text=text)
+        for judge in (_damage, _failure, _validity, _age, _withheld, _unknown, _frozen, _certificates)
+        for kind, key, severity, text in judge(status, now)
+    )
+
+
+_Alarms = Iterator[tuple[str, str, Severity, str]]
+
+
+def _damage(status: IdpStatus, now: datetime) -> _Alarms:  # noqa: ARG001 - all judges are asked alike
+    if status.damaged is not None:
+        yield "trust_damaged", "", Severity.CRITICAL, f"All its evidence is denied: {status.damaged}."
+
+
+def _failure(status: IdpStatus, now: datetime) -> _Alarms:  # noqa: ARG001
+    if status.failing is not None:
+        finding = status.failing
+        details = "; ".join(
+            f"{name} {value}" for name, value in (("expected", finding.expected), ("got", finding.presented)) if value
+        )
+        yield (
+            "metadata_refused",
+            finding.reason.value,
+            Severity.WARNING,
+            (
+                f"Its metadata is not taken over ({finding.reason}{': ' if details else ''}{details}), and what was "
+                f"trusted before stays. {finding.reason.advice}"
+            ),
+        )
+
+
+def _validity(status: IdpStatus, now: datetime) -> _Alarms:
+    until = status.valid_until
+    if until is None:
+        return
+    left = until - now
+    if left <= timedelta(0):
+        what = "its evidence is denied" if status.denies else "it is still believed"
+        yield (
+            "metadata_expired",
+            "",
+            Severity.CRITICAL,
+            f"Its metadata expired at {_text(until)}, and {what}; refresh it.",
+        )
+        return
+    total = until - status.obtained
+    reached = [level for level in DEPLETION_LEVELS if left <= total * level / 100]
+    for level in reached:
+        severity = Severity.CRITICAL if level == DEPLETION_LEVELS[-1] else Severity.WARNING
+        yield "metadata_depleting", f"{level}%", severity, _depletion(until, left)
+    if left <= DEPLETION_AT_LEAST:
+        yield "metadata_depleting", "72h", Severity.CRITICAL, _depletion(until, left)
+
+
+def _depletion(until: datetime, left: timedelta) -> str:
+    return f"Its metadata is valid until {_text(until)}, {_span(left)} more; see why it cannot be refreshed."
+
+
+def _age(status: IdpStatus, now: datetime) -> _Alarms:
+    if not status.subscribed or status.valid_until is not None:
+        return
+    age = now - status.confirmed
+    text = f"Its metadata was last confirmed {_span(age)} ago; see why it cannot be refreshed."
+    if age >= AGE_WARNING:
+        yield "metadata_aging", "24h", Severity.WARNING, text
+    if age >= AGE_CRITICAL:
+        yield "metadata_aging", "72h", Severity.CRITICAL, text
+    if age >= status.max_age:
+        what = "its evidence is denied" if status.denies else "it is believed on, as set"
+        yield "metadata_expired", "", Severity.CRITICAL, f"Its metadata was confirmed {_span(age)} ago, and {what}."
+
+
+def _withheld(status: IdpStatus, now: datetime) -> _Alarms:  # noqa: ARG001
+    for each in status.withheld:
+        yield (
+            "rollover_held",
+            each.rollover_id,
+            Severity.CRITICAL,
+            (
+                f"New certificates wait for approval ({', '.join(each.certificates)}): {each.finding.reason}, expected "
+                f"{each.finding.expected}. Compare them with the IdP's, then `fas-evidence rollover approve "
+                f"{each.rollover_id}` or `reject`."
+            ),
+        )
+
+
+def _unknown(status: IdpStatus, now: datetime) -> _Alarms:
+    for each in status.unknown_keys:
+        if now - each.last_seen > DAY:
+            continue
+        shown = f"certificate {each.certificate_sha256}" if each.certificate_sha256 else "a key without certificate"
+        yield (
+            "unknown_signer",
+            each.certificate_sha256,
+            Severity.CRITICAL,
+            (
+                f"Evidence that would be allowed is signed by {shown}, which nobody announced; {each.denials} denials "
+                f"since {_text(each.first_seen)}. If the IdP rolled its key, take over its metadata; otherwise it is an "
+                "attack."
+            ),
+        )
+
+
+def _frozen(status: IdpStatus, now: datetime) -> _Alarms:
+    if not status.subscribed or status.failing is not None:
+        return
+    if status.served_at is not None and status.confirmed - status.served_at > SERVED_AGE:
+        yield (
+            "source_frozen",
+            "date",
+            Severity.WARNING,
+            f"Its source answers with a copy from {_text(status.served_at)}; look for a cache or proxy in between.",
+        )
+    moved_on = [each for each in status.unknown_keys if now - each.last_seen <= DAY]
+    if any(status.confirmed - each.first_seen > FROZEN_SUCCESSES for each in moved_on):
+        yield (
+            "source_frozen",
+            "unknown_key",
+            Severity.CRITICAL,
+            (
+                "Its source goes on answering without the key that signs now; look for a cache or proxy in between, or "
+                "upload the IdP's current metadata."
+            ),
+        )
+
+
+def _certificates(status: IdpStatus, now: datetime) -> _Alarms:
+    good = [each for each in status.certificates if each.state in GOOD]
+    if not good and status.damaged is None:
+        yield (
+            "no_trusted_certificate",
+            "",
+            Severity.CRITICAL,
+            "No certificate is trusted, so all its evidence is denied.",
+        )
+    last_end = max((each.x509.not_valid_after_utc for each in good), default=now)
+    for each in good:
+        left = each.x509.not_valid_after_utc - now
+        yield from _expiry(each, left)
+        # Only the certificate that lasts longest can lack a successor.
+        if timedelta(0) < left <= SUCCESSOR_DAYS * DAY and each.x509.not_valid_after_utc == last_end:
+            yield (
+                "no_successor",
+                each.sha256,
+                Severity.CRITICAL,
+                (
+                    f"Certificate {each.sha256} expires in {_span(left)} and no successor is listed; AD FS lists one 20 "
+                    "days before. See whether the IdP has made one, and whether its metadata reaches us."
+                ),
+            )
+        if each.state is CertificateState.ANNOUNCED and each.sha256 in status.listed and len(good) > 1:
+            yield (
+                "promotion_due",
+                each.sha256,
+                Severity.NOTICE,
+                (
+                    f"Certificate {each.sha256} was announced at {_text(each.since)}; AD FS promotes it about "
+                    f"{_text(each.since + PROMOTION_DAYS * DAY)}. Nothing is to be done: it is accepted already."
+                ),
+            )
+    for each in status.certificates:
+        if each.state is CertificateState.REVOKED and each.sha256 in status.listed:
+            yield (
+                "revoked_key_listed",
+                each.sha256,
+                Severity.CRITICAL,
+                f"The IdP still lists certificate {each.sha256}, whose key is revoked; make it sign with another key.",
+            )
+
+
+def _expiry(certificate: SigningCertificate, left: timedelta) -> _Alarms:
+    end = _text(certificate.x509.not_valid_after_utc)
+    if left <= timedelta(0):
+        yield (
+            "certificate_expired",
+            certificate.sha256,
+            Severity.WARNING,
+            f"Certificate {certificate.sha256} expired at {end}.",
+        )
+        return
+    for days in EXPIRY_DAYS:
+        if left <= days * DAY:
+            severity = Severity.CRITICAL if days <= 7 else Severity.WARNING
+            text = f"Certificate {certificate.sha256} expires at {end}, in {_span(left)}."
+            yield "certificate_expiring", f"{certificate.sha256}:{days}d", severity, text
+
+
+def _text(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _span(span: timedelta) -> str:
+    if span >= 2 * DAY:
+        return f"{span.days} days"
+    hours = span // HOUR
+    return f"{hours} hours" if hours >= 2 else f"{max(span // timedelta(minutes=1), 0)} minutes"
