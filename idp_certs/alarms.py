@@ -197,8 +197,8 @@ def _unknown(status: IdpStatus, now: datetime) -> _Alarms:
             Severity.CRITICAL,
             (
                 f"Evidence that would be allowed is signed by {shown}, which nobody announced; {each.denials} denials "
-                f"since {_text(each.first_seen)}. If the IdP rolled its key, take over its metadata; otherwise it is an "
-                "attack."
+                f"since {_text(each.first_seen)}. If the IdP rolled its key, take over its metadata; otherwise this "
+                "is an attack."
             ),
         )
 
@@ -246,8 +246,8 @@ def _certificates(status: IdpStatus, now: datetime) -> _Alarms:
                 each.sha256,
                 Severity.CRITICAL,
                 (
-                    f"Certificate {each.sha256} expires in {_span(left)} and no successor is listed; AD FS lists one 20 "
-                    "days before. See whether the IdP has made one, and whether its metadata reaches us."
+                    f"Certificate {each.sha256} expires in {_span(left)} and no successor is listed; AD FS lists one "
+                    "20 days before. See whether the IdP has made one, and whether its metadata reaches us."
                 ),
             )
         if each.state is CertificateState.ANNOUNCED and each.sha256 in status.listed and len(good) > 1:
