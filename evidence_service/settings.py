@@ -33,7 +33,7 @@ def _default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """Everything that can be set for the decision plane; durations are in seconds."""
+    """Everything that can be set for the decision plane and the worker; durations are in seconds unless named otherwise."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, case_sensitive=False)
 
@@ -68,6 +68,50 @@ class Settings(BaseSettings):
     metadata_stale_action: Literal["keep", "deny"] = Field(
         default="keep", description="What to do when an IdP's metadata is older than its limit."
     )
+    metadata_refresh_hours: float = Field(
+        default=1.0,
+        gt=0,
+        le=24,
+        allow_inf_nan=False,
+        description="How often an IdP's metadata source is asked; more often where its document ages sooner.",
+    )
+    metadata_timeout_seconds: float = Field(
+        default=15.0, gt=0, le=300, allow_inf_nan=False, description="A metadata document must be complete within this."
+    )
+    metadata_cool_down_seconds: _Seconds = Field(
+        default=60.0,
+        description="Evidence by an unknown key asks for an early refresh: at most once per source within this time.",
+    )
+    metadata_hasten_budget: int = Field(
+        default=10, ge=1, le=1000, description="How many sources may be refreshed early within the cool-down."
+    )
+    metadata_removal_sightings: int = Field(
+        default=3, ge=1, le=100, description="A certificate is withdrawn after so many documents running without it."
+    )
+    metadata_removal_minutes: float = Field(
+        default=60.0,
+        ge=0,
+        le=10_080,
+        allow_inf_nan=False,
+        description="Those documents must span this time, as the nodes of a farm may disagree for a while.",
+    )
+    metadata_max_valid_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="Refuse metadata whose validUntil is farther ahead. Default: any.",
+    )
+    metadata_require_valid_until: bool = Field(default=False, description="Refuse metadata without validUntil.")
+    metadata_allow_private: bool = Field(
+        default=True, description="Metadata may be fetched from private addresses, as of an AD FS farm inside."
+    )
+    metadata_allow_loopback: bool = Field(
+        default=False, description="Metadata may be fetched from this machine itself. For trials."
+    )
+    work_fetches: int = Field(
+        default=8, ge=1, le=64, description="Metadata sources asked at a time, so that a slow one holds up no other."
+    )
     drain_seconds: float = Field(
         default=2.0,
         ge=0,
@@ -90,9 +134,22 @@ class Settings(BaseSettings):
     refresh_seconds: float = Field(
         default=0.5, gt=0, le=1.5, description="How often a changed configuration is looked for."
     )
+    admin_host: str = Field(default="127.0.0.1", min_length=1, description="Address that `admin` listens on.")
+    admin_port: int = Field(
+        default=8444, ge=0, le=65535, description="Port that `admin` listens on; 0 takes a free one."
+    )
+    admin_tls_certificate: Path | None = Field(
+        default=None, description="PEM file: server certificate of `admin`, then its chain."
+    )
+    admin_tls_key: Path | None = Field(default=None, description="PEM file: private key of that certificate.")
+    admin_token_file: Path | None = Field(
+        default=None,
+        description="File with the bearer token of the admin API, made at its first start. "
+        "Default: `<data_dir>/admin-token`.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
-    @field_validator("listen_host")
+    @field_validator("listen_host", "admin_host")
     @classmethod
     def _is_address(cls, value: str) -> str:
         if value == "localhost":
@@ -110,6 +167,13 @@ class Settings(BaseSettings):
         if not self.is_loopback and self.tls_certificate is None:
             raise ValueError(
                 f"listen_host: {self.listen_host} is not a loopback address, so tls_certificate and tls_key are needed"
+            )
+        if (self.admin_tls_certificate is None) != (self.admin_tls_key is None):
+            raise ValueError("admin_tls_certificate and admin_tls_key: give both or none")
+        if not ipaddress.ip_address(self.admin_host).is_loopback and self.admin_tls_certificate is None:
+            raise ValueError(
+                f"admin_host: {self.admin_host} is not a loopback address, "
+                "so admin_tls_certificate and admin_tls_key are needed"
             )
         if self.allow_anonymous_loopback and not self.is_loopback:
             raise ValueError(f"allow_anonymous_loopback: not possible while listening on {self.listen_host}")
@@ -131,6 +195,11 @@ class Settings(BaseSettings):
     def effective_secrets_dir(self) -> Path:
         """`secrets_dir`, or its place in `data_dir`."""
         return self.secrets_dir or self.data_dir / "secrets"
+
+    @property
+    def effective_admin_token_file(self) -> Path:
+        """`admin_token_file`, or its place in `data_dir`."""
+        return self.admin_token_file or self.data_dir / "admin-token"
 
     @classmethod
     def settings_customise_sources(
