@@ -4,33 +4,36 @@
   (which means both, CVE-2026-16443); never those of other roles, which AD FS and Entra put beside it.
 - Only X.509 certificates count; a bare key or key name cannot be pinned. All of several are taken.
 - One broken certificate does not take away the good ones, and is reported.
+- A federation's document is streamed: one entity is in memory at a time.
 
 Not checked here: who sent the document, whether its own signature holds, and whether `valid_until` has passed.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeVar
 
-from cryptography import x509
 from lxml import etree
 
-from idp_certs.instants import parse_instant
+from idp_certs.certificates import parse_certificate
+from idp_certs.instants import parse_duration, parse_instant
 from idp_certs.reasons import Finding, Refused, TrustReason
 from idp_certs.signature import DS, MAX_CERTIFICATES_TRIED
-from idp_certs.xml import XmlLimits, parse_xml
+from idp_certs.xml import StreamLimits, XmlLimits, stream_xml
 
-_MD = "{urn:oasis:names:tc:SAML:2.0:metadata}"
+MD = "{urn:oasis:names:tc:SAML:2.0:metadata}"
+_RPI = "{urn:oasis:names:tc:SAML:metadata:rpi}"
 _SAML2 = "urn:oasis:names:tc:SAML:2.0:protocol"
-_PEM_MARKER = re.compile(r"-----(?:BEGIN|END) CERTIFICATE-----")
-_SPACE = re.compile("[ \t\r\n]+")
+_ENTITY = MD + "EntityDescriptor"
+_ENTITIES = MD + "EntitiesDescriptor"
 MAX_ENTITY_ID_LENGTH = 1024  # SAML core 8.3.6
+MAX_KEYS_READ = 100
+"""KeyDescriptors of one entity, and certificate texts of its IdP roles: usable or not, they cost work."""
+
+_NAMED = 5
 
 METADATA_LIMITS = XmlLimits(
     document=16 * 1024 * 1024,
@@ -40,6 +43,20 @@ METADATA_LIMITS = XmlLimits(
     namespace_declarations=200_000,
     comments=True,
 )
+"""Of the document of one entity."""
+
+AGGREGATE_LIMITS = replace(
+    METADATA_LIMITS, document=80 * 1024 * 1024, elements=5_000_000, namespace_declarations=1_000_000
+)
+"""Of a federation's document; an entity in it has at most 4 MiB and 100,000 elements."""
+
+STREAM_LIMITS = StreamLimits(
+    document=AGGREGATE_LIMITS,
+    item=replace(METADATA_LIMITS, document=4 * 1024 * 1024, elements=100_000),
+    alone=METADATA_LIMITS,
+)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +64,8 @@ class IdpMetadata:
     """What metadata says of one identity provider.
 
     `signing_certificates` are DER, in document order, each once; `problems` are what was left out and why.
-    `valid_until` (UTC) is the earliest that applies to the entity, None where none is given.
+    `valid_until` (UTC) is the earliest and `cache_duration` the shortest that applies to the entity, `created` (UTC)
+    the creation instant of the nearest publication (mdrpi 2.3); None where none is given.
     """
 
     entity_id: str
@@ -55,71 +73,157 @@ class IdpMetadata:
     problems: tuple[Finding, ...]
     valid_until: datetime | None
     sso_urls: tuple[str, ...]
+    created: datetime | None = None
+    cache_duration: timedelta | None = None
 
 
-def parse_metadata(data: bytes, *, limits: XmlLimits = METADATA_LIMITS) -> tuple[IdpMetadata, ...]:
-    """Every identity provider that the document describes, at least one.
+def parse_metadata(
+    data: bytes, *, entity_id: str | None = None, limits: StreamLimits = STREAM_LIMITS
+) -> tuple[IdpMetadata, ...]:
+    """Every identity provider that the document describes, at least one; with `entity_id` just that one.
 
     An IdP without any usable certificate is returned with a `metadata_no_cert` problem. Raises Refused: an `xml_`
     reason, `metadata_too_large`, `metadata_not_saml`, `metadata_no_idp`, `metadata_ambiguous`, `metadata_expired`
-    (for a validUntil that is no instant).
+    (for a validUntil that is no instant), `metadata_entity_mismatch` (nothing has `entity_id`).
     """
+    _check_size(data, limits.document)
+    found: list[IdpMetadata] = []
+    seen: set[str] = set()
+    named: list[str] = []
+    for entity, above in _entities(data, limits):
+        name = entity.get("entityID") or ""
+        if name in seen and entity_id in (None, name):
+            raise Refused(
+                TrustReason.METADATA_AMBIGUOUS, expected="every entity ID once", presented=name, where="document"
+            )
+        seen.add(name)
+        if entity_id in (None, name):
+            found += _parse_entity(entity, above)
+        elif len(named) <= _NAMED and _idp_roles(entity):
+            named.append(name)
+    if found:
+        return tuple(found)
+    if entity_id is not None and entity_id not in seen and named:
+        raise Refused(TrustReason.METADATA_ENTITY_MISMATCH, expected=entity_id, presented=_some(named))
+    raise Refused(TrustReason.METADATA_NO_IDP, expected="an IDPSSODescriptor for SAML 2.0", presented="none")
+
+
+def _entities(data: bytes, limits: StreamLimits) -> Iterator[tuple[etree._Element, _Publication]]:
+    """Each entity, whole until the next is asked for, with the publication of the groups around it."""
+    groups: list[_Publication | None] = []
+    for event, element in stream_xml(data, limits, group=_ENTITIES, item=_ENTITY):
+        parent = element.getparent()
+        if event == "start":
+            if parent is None and element.tag == _ENTITY:
+                _check_size(data, limits.alone)
+            if parent is not None:  # its Extensions stand before its first child, which begins here
+                groups[-1] = groups[-1] or _publication(parent, _nearest(groups[:-1]))
+            if element.tag == _ENTITIES:
+                groups.append(None)
+        elif element.tag == _ENTITY:
+            yield element, _nearest(groups)
+        elif element.tag == _ENTITIES:
+            groups.pop()
+        else:
+            raise Refused(
+                TrustReason.METADATA_NOT_SAML,
+                expected="EntityDescriptor or EntitiesDescriptor",
+                presented=str(element.tag)[:200],
+                where="document",
+            )
+
+
+def _check_size(data: bytes, limits: XmlLimits) -> None:
     if len(data) > limits.document:
         raise Refused(
             TrustReason.METADATA_TOO_LARGE, expected=f"at most {limits.document} bytes", presented=f"{len(data)} bytes"
         )
-    root = parse_xml(data, limits)
-    if root.tag not in (_MD + "EntityDescriptor", _MD + "EntitiesDescriptor"):
-        raise Refused(
-            TrustReason.METADATA_NOT_SAML,
-            expected="EntityDescriptor or EntitiesDescriptor",
-            presented=str(root.tag)[:200],
-            where="document",
-        )
-    entities = [root] if root.tag == _MD + "EntityDescriptor" else [*_entities(root)]
-    for entity_id, count in Counter(entity.get("entityID") or "" for entity in entities).items():
-        if count > 1:
-            raise Refused(
-                TrustReason.METADATA_AMBIGUOUS, expected="every entity ID once", presented=entity_id, where="document"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(name[:MAX_ENTITY_ID_LENGTH] for name in names[:_NAMED])
+    return f"{shown} and others" if len(names) > _NAMED else shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Publication:
+    """When what is described was published, and what could not be read of that."""
+
+    created: datetime | None = None
+    problems: tuple[Finding, ...] = ()
+
+
+_NO_PUBLICATION = _Publication()
+
+
+def _nearest(groups: Sequence[_Publication | None]) -> _Publication:
+    return (groups[-1] if groups else None) or _NO_PUBLICATION
+
+
+def _publication(element: etree._Element, above: _Publication) -> _Publication:
+    """Of an entity or a group, failing that the one `above` it."""
+    info = element.find(f"{MD}Extensions/{_RPI}PublicationInfo")
+    problems: list[Finding] = []
+    created = None if info is None else _optional(info, "creationInstant", parse_instant, "a UTC xs:dateTime", problems)
+    return _Publication(created=above.created if created is None else created, problems=(*above.problems, *problems))
+
+
+def _optional(
+    element: etree._Element, name: str, parse: Callable[[str], _T], expected: str, problems: list[Finding]
+) -> _T | None:
+    """An attribute's value; one that cannot be read is a problem and counts as not given."""
+    text = element.get(name)
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        problems.append(
+            Finding(
+                reason=TrustReason.METADATA_BAD_VALUE,
+                expected=expected,
+                presented=f"{text[:100]} ({error})",
+                where=f"{etree.QName(element).localname}.{name}",
             )
-    found = tuple(each for each in map(_parse_entity, entities) if each is not None)
-    if not found:
-        raise Refused(TrustReason.METADATA_NO_IDP, expected="an IDPSSODescriptor for SAML 2.0", presented="none")
-    return found
+        )
+        return None
 
 
-def _entities(group: etree._Element) -> Iterator[etree._Element]:
-    for child in group:
-        if child.tag == _MD + "EntityDescriptor":
-            yield child
-        elif child.tag == _MD + "EntitiesDescriptor":
-            yield from _entities(child)
-
-
-def _parse_entity(entity: etree._Element) -> IdpMetadata | None:
-    roles = [
+def _idp_roles(entity: etree._Element) -> list[etree._Element]:
+    return [
         role
-        for role in entity.findall(_MD + "IDPSSODescriptor")
+        for role in entity.findall(MD + "IDPSSODescriptor")
         if _SAML2 in (role.get("protocolSupportEnumeration") or "").split()
     ]
+
+
+def _parse_entity(entity: etree._Element, above: _Publication) -> tuple[IdpMetadata, ...]:
+    roles = _idp_roles(entity)
     if not roles:
-        return None
+        return ()
     entity_id = entity.get("entityID") or ""
     if not entity_id or len(entity_id) > MAX_ENTITY_ID_LENGTH:
         raise Refused(
             TrustReason.METADATA_NOT_SAML, expected="an entityID of 1 to 1024 characters", where="EntityDescriptor"
         )
+    _check_number(entity.findall(f"*/{MD}KeyDescriptor"), MAX_KEYS_READ, "KeyDescriptors", entity_id)
+    texts = [text for role in roles for text in _certificate_texts(role)]
+    _check_number(texts, MAX_KEYS_READ, "X509Certificates for signing", entity_id)
     certificates: dict[bytes, None] = {}
     problems: list[Finding] = []
-    for role in roles:
-        _read_keys(role, certificates, problems)
-    if len(certificates) > MAX_CERTIFICATES_TRIED:
-        raise Refused(
-            TrustReason.XML_LIMITS,
-            expected=f"at most {MAX_CERTIFICATES_TRIED} signing certificates",
-            presented=str(len(certificates)),
-            where=entity_id,
-        )
+    for text in texts:
+        try:
+            certificates[parse_certificate(text)] = None
+        except ValueError as error:
+            problems.append(
+                Finding(
+                    reason=TrustReason.METADATA_BAD_CERT,
+                    expected="base64 of one DER certificate",
+                    presented=str(error),
+                    where="IDPSSODescriptor.KeyDescriptor",
+                )
+            )
+    _check_number(certificates, MAX_CERTIFICATES_TRIED, "signing certificates", entity_id)
     if not certificates:
         problems.append(
             Finding(
@@ -129,55 +233,43 @@ def _parse_entity(entity: etree._Element) -> IdpMetadata | None:
                 where=entity_id,
             )
         )
-    return IdpMetadata(
-        entity_id=entity_id,
-        signing_certificates=tuple(certificates),
-        problems=tuple(problems),
-        valid_until=_valid_until([*roles, entity, *entity.iterancestors()]),
-        sso_urls=tuple(
-            dict.fromkeys(
-                service.get("Location") or "" for role in roles for service in role.findall(_MD + "SingleSignOnService")
-            )
+    validity = [*roles, entity, *entity.iterancestors()]
+    published = _publication(entity, above)
+    durations = [
+        _optional(each, "cacheDuration", parse_duration, "an xs:duration, not negative", problems) for each in validity
+    ]
+    return (
+        IdpMetadata(
+            entity_id=entity_id,
+            signing_certificates=tuple(certificates),
+            problems=(*problems, *published.problems),
+            valid_until=_valid_until(validity),
+            sso_urls=tuple(
+                dict.fromkeys(
+                    service.get("Location") or ""
+                    for role in roles
+                    for service in role.findall(MD + "SingleSignOnService")
+                )
+            ),
+            created=published.created,
+            cache_duration=min((each for each in durations if each is not None), default=None),
         ),
     )
 
 
-def _read_keys(role: etree._Element, certificates: dict[bytes, None], problems: list[Finding]) -> None:
-    for key in role.findall(_MD + "KeyDescriptor"):
-        if key.get("use", "signing") != "signing":
-            continue
-        for element in key.findall(f"{DS}KeyInfo/{DS}X509Data/{DS}X509Certificate"):
-            try:
-                certificates[parse_certificate(element.text or "" if not len(element) else "")] = None
-            except ValueError as error:
-                problems.append(
-                    Finding(
-                        reason=TrustReason.METADATA_BAD_CERT,
-                        expected="base64 of one DER certificate",
-                        presented=str(error),
-                        where="IDPSSODescriptor.KeyDescriptor",
-                    )
-                )
+def _check_number(things: Iterable[object], most: int, what: str, where: str) -> None:
+    number = sum(1 for _ in things)
+    if number > most:
+        raise Refused(TrustReason.XML_LIMITS, expected=f"at most {most} {what}", presented=str(number), where=where)
 
 
-def parse_certificate(text: str) -> bytes:
-    """DER of the one certificate in base64 `text`; white space and PEM markers are let be. Raises ValueError."""
-    try:
-        der = binascii.a2b_base64(_SPACE.sub("", _PEM_MARKER.sub("", text)), strict_mode=True)
-    except ValueError:
-        raise ValueError("not base64") from None
-    if not der:
-        raise ValueError("empty")
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        certificate.public_key()
-        _ = (
-            certificate.not_valid_before_utc,
-            certificate.not_valid_after_utc,
-        )  # X.509 can write years that we cannot read
-    except Exception:  # noqa: BLE001 - a dozen types for hostile DER
-        raise ValueError(f"not a certificate: {base64.b64encode(der[:12]).decode()}...") from None
-    return der
+def _certificate_texts(role: etree._Element) -> list[str]:
+    return [
+        element.text or "" if not len(element) else ""
+        for key in role.findall(MD + "KeyDescriptor")
+        if key.get("use", "signing") == "signing"
+        for element in key.findall(f"{DS}KeyInfo/{DS}X509Data/{DS}X509Certificate")
+    ]
 
 
 def _valid_until(elements: list[etree._Element]) -> datetime | None:

@@ -281,3 +281,9 @@ class TrustReason(Reason):
         "The metadata's validUntil is farther ahead than the policy allows.",
         "Ask the metadata's publisher for a shorter validity, or raise the limit for this IdP.",
     )
+    METADATA_BAD_VALUE = (
+        "metadata_bad_value",
+        315,
+        "A time in the metadata (cacheDuration or creationInstant) cannot be read and was left out.",
+        "Nothing needs to be done at once. Tell the metadata's publisher: it must be written as XML Schema says.",
+    )

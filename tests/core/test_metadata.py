@@ -11,7 +11,8 @@ from time import perf_counter
 import pytest
 
 from evidence_service.demo.idp import PROFILES, Profile
-from idp_certs.metadata import METADATA_LIMITS, IdpMetadata, parse_certificate, parse_metadata
+from idp_certs.certificates import parse_certificate
+from idp_certs.metadata import AGGREGATE_LIMITS, IdpMetadata, parse_metadata
 from idp_certs.reasons import Refused
 from idp_certs.signature import MAX_CERTIFICATES_TRIED
 from tests.core.given import ENTITY_ID, idp_of
@@ -251,7 +252,7 @@ def test_what_is_refused(text: str, expected: tuple[str, str]) -> None:
         (b"<!DOCTYPE html><html/>", "xml_dtd"),
         (b"\x1f\x8b\x08\x00", "xml_encoding"),
         (b"<a/>", "metadata_not_saml"),
-        (b" " * (METADATA_LIMITS.document + 1), "metadata_too_large"),
+        (b" " * (AGGREGATE_LIMITS.document + 1), "metadata_too_large"),
     ],
 )
 def test_what_is_no_metadata(data: bytes, reason: str) -> None:

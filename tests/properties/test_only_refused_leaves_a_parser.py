@@ -15,8 +15,9 @@ from evidence_service.access.model import Allow, Deny
 from evidence_service.access.policy import PolicyError, dump_policy, parse_policy
 from evidence_service.access.verify import verify_evidence
 from evidence_service.demo.idp import MD, PROFILES
+from idp_certs.certificates import parse_certificate
 from idp_certs.instants import parse_instant
-from idp_certs.metadata import parse_certificate, parse_metadata
+from idp_certs.metadata import parse_metadata
 from idp_certs.reasons import Refused
 from idp_certs.xml import parse_xml
 from tests.core.given import NOW, P, idp_of, policy_for, request_of, snapshot_of
