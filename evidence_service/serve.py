@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
 import structlog
-import uvicorn
-from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from evidence_service.access.model import Mode, Snapshot
@@ -25,20 +21,25 @@ from evidence_service.adapters.snapshots import Plugins, SnapshotHolder
 from evidence_service.app import build_app
 from evidence_service.settings import Settings
 from evidence_service.web.health import Health
+from evidence_service.web.listener import (
+    CannotListen,
+    Server,
+    Times,
+    allow_connections,
+    listen,
+    loop_factory,
+    server_config,
+    url_of,
+)
 from evidence_service.web.logs import configure_logs
 from evidence_service.web.tls import ServerTls, TlsError
-from evidence_service.web.transport import TransportLimits, guarded_protocol
+from evidence_service.web.transport import TransportLimits
 
 OK, BAD_INPUT, DEPENDENCY_FAILED = 0, 2, 3
-FILES_BESIDE_CONNECTIONS = 128
 LAST_LINES_SECONDS = 1.0
 """How long the end waits for whoever reads the log."""
 
 _log = structlog.get_logger()
-
-
-class _CannotListenError(Exception):
-    """The address cannot be had; `str()` is one line."""
 
 
 def run(settings: Settings) -> int:
@@ -55,13 +56,13 @@ def run(settings: Settings) -> int:
 
 
 def _run(settings: Settings) -> tuple[int, str | None]:
-    _allow_connections(settings.max_connections)
+    allow_connections(settings.max_connections)
     try:
         tls = None
         if settings.tls_certificate is not None and settings.tls_key is not None:
             tls = ServerTls(settings.tls_certificate, settings.tls_key)
-        listener = _listen(settings)
-    except (TlsError, _CannotListenError) as error:
+        listener = listen(settings.listen_host, settings.listen_port, "listen_host, listen_port")
+    except (TlsError, CannotListen) as error:
         return BAD_INPUT, str(error)
     with contextlib.closing(listener):
         try:
@@ -73,54 +74,13 @@ def _run(settings: Settings) -> tuple[int, str | None]:
         except StoreUnavailable as error:
             return DEPENDENCY_FAILED, str(error)
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(_serve(settings, engine, listener, tls))
                 return OK, None
         except StoreUnavailable as error:
             return DEPENDENCY_FAILED, str(error)
         finally:
             engine.dispose()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 - has no wheels for Windows
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def _allow_connections(count: int) -> None:
-    """Raise this process's own limit of open files, as far as it may; a connection is a file."""
-    try:
-        import resource  # noqa: PLC0415 - not on Windows, which has no such limit
-    except ImportError:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + FILES_BESIDE_CONNECTIONS
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < count + FILES_BESIDE_CONNECTIONS:
-        _log.warning("few_open_files", problem=f"max_connections is {count}, but only {hard} files may be open")
-
-
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.listen_host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if sys.platform != "win32":  # there it would let two processes share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.listen_host, settings.listen_port))
-        listener.listen(0)  # two processes may bind the same port with SO_REUSEADDR, but only one may listen
-    except OSError as error:
-        listener.close()
-        raise _CannotListenError(
-            f"listen_host, listen_port: cannot listen on {settings.listen_host} port {settings.listen_port}:"
-            f" {error.strerror}; choose another address or port, or stop what listens there"
-        ) from error
-    return listener
 
 
 async def _serve(settings: Settings, engine: Engine, listener: socket.socket, tls: ServerTls | None) -> None:
@@ -140,7 +100,19 @@ async def _serve(settings: Settings, engine: Engine, listener: socket.socket, tl
 
     refresher = asyncio.create_task(_keep_following(follow, followed, settings.refresh_seconds))
     try:
-        server = _Server(_uvicorn_config(settings, app, tls), settings, listener, health)
+        limits = TransportLimits(
+            header_timeout=settings.header_timeout,
+            body_timeout=settings.body_timeout,
+            max_header_bytes=settings.max_header_bytes,
+            max_body_bytes=settings.max_body_bytes,
+            max_connections=settings.max_connections,
+        )
+        times = Times(
+            keep_alive=settings.keep_alive_seconds,
+            last_answers=int(settings.deadline_seconds) + 1,
+            drain=settings.drain_seconds,
+        )
+        server = Server(server_config(app, limits, times, tls), listener, health, limits, times)
         _announce(settings, listener, holder, callers, tls)
         health.started = True
         await server.serve()
@@ -240,89 +212,14 @@ async def _keep_fresh(
             await asyncio.sleep(settings.refresh_seconds)
 
 
-def _uvicorn_config(settings: Settings, app: FastAPI, tls: ServerTls | None) -> uvicorn.Config:
-    limits = TransportLimits(
-        header_timeout=settings.header_timeout,
-        body_timeout=settings.body_timeout,
-        max_header_bytes=settings.max_header_bytes,
-        max_body_bytes=settings.max_body_bytes,
-        max_connections=settings.max_connections,
-    )
-    config = uvicorn.Config(
-        app,
-        http=guarded_protocol(limits),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=settings.keep_alive_seconds,
-        timeout_graceful_shutdown=int(settings.deadline_seconds) + 1,
-        h11_max_incomplete_event_size=settings.max_header_bytes,
-        ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
-    )
-    config.load()
-    return config
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, which listens with time limits on the handshake and drains before it closes the listener."""
-
-    def __init__(self, config: uvicorn.Config, settings: Settings, listener: socket.socket, health: Health) -> None:
-        super().__init__(config)
-        self._settings = settings
-        self._listener = listener
-        self._health = health
-        self._close_at: float | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - as inherited
-        loop = asyncio.get_running_loop()
-        limits: dict[str, Any] = {}
-        if self.config.ssl is not None:
-            limits = {"ssl_handshake_timeout": self._settings.header_timeout, "ssl_shutdown_timeout": 1.0}
-        await self.lifespan.startup()
-        server = await loop.create_server(
-            lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
-                config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=loop
-            ),
-            sock=self._listener,
-            ssl=self.config.ssl,
-            backlog=self.config.backlog,
-            **limits,
-        )
-        self.servers = [server]
-        self.started = True
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as inherited
-        if self._health.draining and sig == signal.SIGINT:
-            self.force_exit = self.should_exit = True
-        self._health.draining = True
-
-    async def on_tick(self, counter: int) -> bool:
-        if self._health.draining and self._close_at is None:
-            now = asyncio.get_running_loop().time()
-            self._close_at = now + self._settings.drain_seconds
-            # Callers that keep their connection would otherwise ask into the closing one.
-            self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
-            counter = 0  # makes uvicorn take over the headers now
-            _log.info("draining", seconds=self._settings.drain_seconds)
-        if self._close_at is not None and asyncio.get_running_loop().time() >= self._close_at:
-            return True
-        return await super().on_tick(counter)
-
-
 def _announce(
     settings: Settings, listener: socket.socket, holder: SnapshotHolder, callers: _Callers, tls: ServerTls | None
 ) -> None:
-    host, port = listener.getsockname()[:2]
-    scheme = "http" if tls is None else "https"
     plugins = holder.plugins
     providers = holder.current().trust.providers
     _log.info(
         "listening",
-        url=f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}",
+        url=url_of(listener, tls),
         certificate_callers=len(plugins.by_certificate) if tls is not None else 0,
         bearer_callers=len(plugins.by_key) if settings.is_loopback else 0,
         revoked_callers=len(callers.revoked),
