@@ -131,7 +131,9 @@ def _check_placement(root: etree._Element) -> None:
             raise Refused(
                 TrustReason.SIGNATURE_PLACEMENT,
                 expected="a Signature only as the first child of an entity, a group or a role",
-                where=etree.QName(part).localname if parent is None else f"{etree.QName(parent).localname}.Signature",
+                where=etree.QName(part).localname
+                if parent is None
+                else f"{etree.QName(parent).localname}.{etree.QName(part).localname}",
             )
 
 
