@@ -33,7 +33,7 @@ def _default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """Everything that can be set for the decision plane and the worker; durations are in seconds unless named otherwise."""
+    """Everything that can be set; durations are in seconds unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, case_sensitive=False)
 

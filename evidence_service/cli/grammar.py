@@ -596,6 +596,47 @@ def serve(
 
 
 @app.command()
+def work(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Refresh what is due and end; exits 3 if a source failed.")
+    ] = False,
+) -> int:
+    """Keep the trust in identity providers current, until SIGTERM.
+
+    Fetches their metadata, moves certificates through their states, and raises alarms.
+    """
+    from evidence_service.cli.operations import work as run
+
+    return run(_session(context).with_config(config), once=once)
+
+
+@app.command("run")
+def run_all(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option("--tls-certificate", metavar="PEM", help="Server certificate, with its chain.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="PEM", help="Its private key.")] = None,
+) -> int:
+    """Run `serve` and `work` on one machine, until SIGTERM.
+
+    Either is started again when it dies.
+    """
+    from evidence_service.cli.operations import run_all as run
+
+    return run(
+        _session(context).with_config(config), host=host, port=port, tls_certificate=tls_certificate, tls_key=tls_key
+    )
+
+
+@app.command()
 def demo(
     *,
     once: Annotated[bool, typer.Option("--once", help="Tell the story once and end.")] = False,

@@ -1,7 +1,8 @@
-"""`serve`, `demo`, `db upgrade` and `config validate`."""
+"""`serve`, `work`, `run`, `demo`, `db upgrade` and `config validate`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,29 @@ def serve(
     from evidence_service.serve import run  # noqa: PLC0415 - after the settings, which are refused at once
 
     return run(settings)
+
+
+def work(session: Session, *, once: bool) -> int:
+    """Keep trust current until told to stop, or once."""
+    settings = session.settings()
+    from evidence_service.work import run  # noqa: PLC0415 - as above
+
+    return run(settings, once=once)
+
+
+def run_all(
+    session: Session, *, host: str | None, port: int | None, tls_certificate: Path | None, tls_key: Path | None
+) -> int:
+    """Run what answers and what keeps trust current as two processes."""
+    listening = {"--host": host, "--port": port, "--tls-certificate": tls_certificate, "--tls-key": tls_key}
+    settings = session.settings(listen_host=host, listen_port=port, tls_certificate=tls_certificate, tls_key=tls_key)
+    from evidence_service.run import run  # noqa: PLC0415 - as above
+
+    program = [sys.executable, "-m", "evidence_service"]
+    for option, value in (("--config", session.config), ("--database", session.database)):
+        program += [] if value is None else [option, str(value)]
+    chosen = [text for option, value in listening.items() if value is not None for text in (option, str(value))]
+    return run({"serve": [*program, "serve", *chosen], "work": [*program, "work"]}, log_level=settings.log_level)
 
 
 def demo(*, once: bool, port: int | None, directory: Path | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,18 @@ LAYERS = "Commands compose, the web asks, adapters drive, access judges"
 BRIDGE = "The reference client knows nothing of the service"
 BRIDGE_USE = "Only commands ask as a plug-in"
 PURITY = "What judges touches neither the world nor its clock"
+REFRESH = "A refresh knows neither HTTP nor the database"
+EDGES = {"fetch", "refresh"}
+"""What of idp_certs has effects."""
 
 PLANTED = {
     "the core reads the environment": ("evidence_service/access/rules.py", "import os", {PURITY}),
     "the core reads the clock": ("idp_certs/metadata.py", "import time", {PURITY}),
     "trust asks the service": ("idp_certs/signature.py", "import evidence_service.access.model", {DIRECTION}),
     "a driver knows the web": ("evidence_service/adapters/journal.py", "import evidence_service.web", {LAYERS}),
+    "trust asks the network": ("idp_certs/rollover.py", "import idp_certs.fetch", {PURITY}),
+    "a refresh opens the database": ("idp_certs/refresh.py", "import sqlalchemy", {REFRESH}),
+    "the service knows its worker": ("evidence_service/serve.py", "import evidence_service.work", {LAYERS}),
     "the core knows its drivers": (
         "evidence_service/access/decide.py",
         "import evidence_service.adapters.database",
@@ -51,7 +58,11 @@ def _contracts(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _broken(output: str) -> set[str]:
-    return {contract for contract in (DIRECTION, BRIDGE, BRIDGE_USE, LAYERS, PURITY) if f"{contract} BROKEN" in output}
+    return {
+        contract
+        for contract in (DIRECTION, BRIDGE, BRIDGE_USE, LAYERS, PURITY, REFRESH)
+        if f"{contract} BROKEN" in output
+    }
 
 
 @pytest.fixture
@@ -68,7 +79,18 @@ def test_import_contracts_hold() -> None:
     result = _contracts(ROOT)
 
     assert (result.returncode, _broken(result.stdout)) == (0, set()), result.stdout + result.stderr
-    assert "5 kept, 0 broken" in result.stdout
+    assert "6 kept, 0 broken" in result.stdout
+
+
+def test_every_module_that_judges_is_held_to_purity() -> None:
+    """A new file of idp_certs is pure unless it is named among the edges."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (purity,) = (each for each in contracts if each["name"] == PURITY)
+    judging = {path.stem for path in (ROOT / "idp_certs").glob("*.py")} - EDGES - {"__init__"}
+
+    assert set(purity["source_modules"]) == {"evidence_service.access", *(f"idp_certs.{name}" for name in judging)}
 
 
 @pytest.mark.parametrize(("file", "line", "contracts"), PLANTED.values(), ids=PLANTED.keys())

@@ -1,0 +1,392 @@
+"""Keeps the trust in identity providers current until it is told to stop: refreshes, upkeep, alarms.
+
+One loop looks, and threads refresh, so that a source that does not answer holds up neither the others nor the end.
+What was asked when, and who asks now, is in the database: any number of these processes may run (promise 32).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+
+import structlog
+from sqlalchemy import Engine
+
+from evidence_service.adapters.config_store import ConfigStore, Conflict, NotFound
+from evidence_service.adapters.database import StoreUnavailable, open_database
+from evidence_service.adapters.statuses import read_statuses
+from evidence_service.adapters.trust_store import Accepted, Claim, TrustStore
+from evidence_service.settings import Settings
+from evidence_service.web.logs import configure_logs
+from idp_certs import refresh
+from idp_certs.alarms import trust_alarms
+from idp_certs.fetch import FetchRules, fetch
+from idp_certs.reasons import Finding
+from idp_certs.refresh import Fetch, Outcome, RefreshOutcome, RefreshRules, refresh_once
+from idp_certs.rollover import Applied, Held, Unchanged
+
+OK, BAD_INPUT, DEPENDENCY_FAILED = 0, 2, 3
+
+LOOK_SECONDS = 0.1
+"""How soon a source that is due, or asked for by evidence of an unknown key, is noticed."""
+UPKEEP_SECONDS = 5.0
+ALARM_SECONDS = 60.0
+HEARTBEAT_SECONDS = 60.0
+LEASE_BEYOND_FETCH = timedelta(seconds=15)
+"""How long judging and publishing may take; then another process may claim the source."""
+BUSY_TIMEOUT = timedelta(seconds=2)
+"""Shorter than elsewhere, so that a locked database does not delay the end; what failed is tried again."""
+LAST_REFRESHES_SECONDS = 1.5
+"""How long the end waits for refreshes that may be about to publish."""
+LAST_LINES_SECONDS = 1.0
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkRules:
+    """The numbers of the worker. `metadata_denies`: stale metadata ends trust."""
+
+    refresh: RefreshRules = field(default_factory=RefreshRules)
+    cool_down: timedelta = timedelta(seconds=60)
+    hasten_budget: int = 10
+    fetches: int = 8
+    metadata_denies: bool = False
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim holds."""
+        return self.refresh.fetch.timeout + LEASE_BEYOND_FETCH
+
+
+def work_rules(settings: Settings) -> WorkRules:
+    """The worker's numbers as they are set."""
+    days = settings.metadata_max_valid_days
+    return WorkRules(
+        refresh=RefreshRules(
+            fetch=FetchRules(
+                timeout=timedelta(seconds=settings.metadata_timeout_seconds),
+                allow_loopback=settings.metadata_allow_loopback,
+                allow_private=settings.metadata_allow_private,
+            ),
+            usual=timedelta(hours=settings.metadata_refresh_hours),
+            removal_sightings=settings.metadata_removal_sightings,
+            removal_over=timedelta(minutes=settings.metadata_removal_minutes),
+            max_validity=None if days is None else timedelta(days=days),
+            require_valid_until=settings.metadata_require_valid_until,
+        ),
+        cool_down=timedelta(seconds=settings.metadata_cool_down_seconds),
+        hasten_budget=settings.metadata_hasten_budget,
+        fetches=settings.work_fetches,
+        metadata_denies=settings.metadata_stale_action == "deny",
+    )
+
+
+def run(settings: Settings, *, once: bool = False) -> int:
+    """Work until SIGTERM or SIGINT, or with `once` through what is due now; answers the exit code.
+
+    What is wrong at start is one line on stderr. With `once`, 3 says that a source failed.
+    """
+    flush_logs = configure_logs(settings.log_level)
+    try:
+        code, problem = _run(settings, once=once)
+    finally:
+        flush_logs(LAST_LINES_SECONDS)
+    if problem is not None:
+        with contextlib.suppress(OSError):
+            print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
+    return code
+
+
+def _run(settings: Settings, *, once: bool) -> tuple[int, str | None]:
+    try:
+        if not settings.database_url:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        engine = open_database(settings.effective_database_url, busy_timeout=BUSY_TIMEOUT)
+    except OSError as error:
+        return BAD_INPUT, f"data_dir: cannot create {settings.data_dir}: {error.strerror}"
+    except StoreUnavailable as error:
+        return DEPENDENCY_FAILED, str(error)
+    worker = Worker(engine, work_rules(settings))
+    try:
+        if once:
+            return (OK if worker.round() else DEPENDENCY_FAILED), None
+        with _stopped_by_signals() as stop:
+            worker.run(stop)
+        return OK, None
+    except StoreUnavailable as error:
+        return DEPENDENCY_FAILED, str(error)
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set (on Windows, Ctrl+Break too)."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform == "win32":
+        numbers.append(signal.SIGBREAK)
+    before = [(number, signal.signal(number, handle)) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Worker:
+    """Refreshes what is due, and keeps trust and alarms up with time and use.
+
+    `clock` answers UTC; how often is looked goes by the monotonic clock. `fetch_` and `at_point` are for tests.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        rules: WorkRules,
+        *,
+        clock: Callable[[], datetime] = _now,
+        fetch_: Fetch = fetch,
+        at_point: Callable[[str], None] | None = None,
+    ) -> None:
+        """Work on an open database."""
+        self._trust = TrustStore(engine)
+        self._config = ConfigStore(engine)
+        self._rules = rules
+        self._clock = clock
+        self._fetch = fetch_
+        self._at_point = at_point
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._port = _Port(self._trust)
+        self._running: dict[threading.Thread, str] = {}
+        self._failing: set[str] = set()
+        self._refreshed = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set. Whatever fails is logged and tried again."""
+        _log.info("working", owner=self._owner, fetches=self._rules.fetches)
+        upkeep = _Every(UPKEEP_SECONDS)
+        alarms = _Every(ALARM_SECONDS)
+        heartbeat = _Every(HEARTBEAT_SECONDS)
+        while not stop.is_set():
+            self._guarded("claim", self._start_refreshes)
+            if not stop.is_set() and upkeep.is_due():
+                self._guarded("upkeep", self.upkeep)
+            if not stop.is_set() and (self._refreshed.is_set() or alarms.is_due()):
+                self._refreshed.clear()
+                self._guarded("alarms", self.synchronise_alarms)
+            if heartbeat.is_due():
+                self._guarded("heartbeat", self._beat)
+            stop.wait(LOOK_SECONDS)
+        until = time.monotonic() + LAST_REFRESHES_SECONDS
+        for thread in list(self._running):
+            thread.join(max(until - time.monotonic(), 0))
+        abandoned = sorted(entity_id for thread, entity_id in self._running.items() if thread.is_alive())
+        _log.info("stopped", abandoned=abandoned)
+
+    def round(self) -> bool:
+        """Refresh everything that is due, one after the other, then upkeep and alarms; whether no source failed.
+
+        Raises StoreUnavailable.
+        """
+        fine = True
+        # Each source once: with a very short interval it may be due again before the round ends.
+        for _ in range(len(self._trust.list_sources())):
+            claim = self._claim()
+            if claim is None:
+                break
+            outcome = self._refresh(claim)
+            fine = fine and outcome.outcome not in (Outcome.FAILED, Outcome.NOT_RECORDED)
+        self.upkeep()
+        self.synchronise_alarms()
+        return fine
+
+    def upkeep(self) -> None:
+        """What use and time change without any document. Raises StoreUnavailable."""
+        for entity_id, change in self._trust.upkeep(self._clock()):
+            _log.info(
+                "certificate_moved",
+                idp=entity_id,
+                certificate=change.certificate.sha256,
+                event_name=change.event.value,
+                before=change.before,
+                after=change.certificate.state.value,
+            )
+
+    def synchronise_alarms(self) -> None:
+        """Raise and clear alarms as what is known says. Raises StoreUnavailable."""
+        now = self._clock()
+        statuses = read_statuses(self._config, self._trust, denies=self._rules.metadata_denies)
+        raised, cleared = self._trust.sync_alarms(
+            (alarm for each in statuses for alarm in trust_alarms(each, now)), now
+        )
+        for each in raised:
+            _log.warning("alarm", kind=each.kind, idp=each.entity_id, severity=each.severity, problem=each.text)
+        for each in cleared:
+            _log.info("alarm_cleared", kind=each.kind, idp=each.entity_id)
+
+    def _start_refreshes(self) -> None:
+        self._running = {thread: entity_id for thread, entity_id in self._running.items() if thread.is_alive()}
+        while len(self._running) < self._rules.fetches:
+            claim = self._claim()
+            if claim is None:
+                return
+            # A daemon: the end of the process does not wait for somebody else's server.
+            thread = threading.Thread(target=self._refresh, args=(claim,), name=claim.entity_id, daemon=True)
+            self._running[thread] = claim.entity_id
+            thread.start()
+
+    def _claim(self) -> Claim | None:
+        rules = self._rules
+        return self._trust.claim(
+            self._clock(),
+            owner=self._owner,
+            lease=rules.lease,
+            cool_down=rules.cool_down,
+            hasten_budget=rules.hasten_budget,
+        )
+
+    def _refresh(self, claim: Claim) -> RefreshOutcome:
+        outcome = refresh_once(
+            claim,
+            store=self._port,
+            fetch=self._fetch,
+            rules=self._rules.refresh,
+            now=self._clock(),
+            at_point=self._at_point,
+        )
+        _say(outcome, hastened=claim.hastened)
+        self._refreshed.set()
+        return outcome
+
+    def _beat(self) -> None:
+        now = self._clock()
+        instant = self._trust.next_instant(now)
+        _log.info(
+            "alive",
+            sources=len(self._trust.list_sources()),
+            refreshing=sorted(self._running.values()),
+            next_refresh=None if instant is None else instant.isoformat(),
+        )
+
+    def _guarded(self, what: str, work: Callable[[], None]) -> None:
+        """Do it; a failure is said once, until it works again."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the loop goes on
+            if what not in self._failing:
+                expected = isinstance(error, (StoreUnavailable, NotFound, Conflict))
+                _log.error(
+                    "work_failed",
+                    what=what,
+                    problem=str(error) if expected else type(error).__name__,
+                    exc_info=None if expected else error,
+                )
+            self._failing.add(what)
+        else:
+            if what in self._failing:
+                _log.info("work_goes_on", what=what)
+            self._failing.discard(what)
+
+
+def _say(outcome: RefreshOutcome, *, hastened: bool) -> None:
+    """The one line of a refresh."""
+    finding = outcome.finding
+    lines = {Outcome.FAILED: _log.error, Outcome.NOT_RECORDED: _log.error, Outcome.HELD: _log.warning}
+    say = lines.get(outcome.outcome, _log.info)
+    said: dict[str, object] = {
+        "idp": outcome.entity_id,
+        "outcome": outcome.outcome.value,
+        "reason": None if finding is None else finding.reason.value,
+        "next_attempt": None if outcome.next_attempt_at is None else outcome.next_attempt_at.isoformat(),
+        "hastened": hastened,
+    }
+    if finding is not None:
+        said |= {"expected": finding.expected, "presented": finding.presented, "where": finding.where}
+    if outcome.changes:
+        said["changes"] = [
+            f"{each.certificate.sha256[:16]} {each.before or 'new'} -> {each.certificate.state.value}"
+            for each in outcome.changes
+        ]
+    if outcome.problems:
+        said["problems"] = [each.reason.value for each in outcome.problems]
+    if isinstance(outcome.error, (StoreUnavailable, NotFound, Conflict)):
+        said["problem"] = str(outcome.error)
+    elif outcome.error is not None:
+        said["exc_info"] = outcome.error
+    say("refreshed", **said)
+
+
+class _Port:
+    """The store as a refresh sees it."""
+
+    def __init__(self, store: TrustStore) -> None:
+        self._store = store
+
+    def document(self, sha256: str) -> bytes | None:
+        try:
+            return self._store.get_document(sha256)
+        except (NotFound, Conflict):
+            return None
+
+    def publish(
+        self,
+        claim: Claim,
+        rollover: Unchanged | Applied | Held,
+        accepted: refresh.Accepted,
+        *,
+        now: datetime,
+        next_attempt_at: datetime,
+    ) -> bool:
+        stored = Accepted(
+            metadata=accepted.metadata,
+            document=accepted.document,
+            document_sha256=accepted.document_sha256,
+            etag=accepted.etag,
+            last_modified=accepted.last_modified,
+            served_at=accepted.served_at,
+            provenance=accepted.provenance,
+        )
+        return self._store.publish(claim, rollover, stored, now=now, next_attempt_at=next_attempt_at)
+
+    def publish_unmodified(
+        self, claim: Claim, *, now: datetime, next_attempt_at: datetime, served_at: datetime | None
+    ) -> bool:
+        return self._store.publish_unmodified(claim, now=now, next_attempt_at=next_attempt_at, served_at=served_at)
+
+    def fail(self, claim: Claim, finding: Finding, *, now: datetime, next_attempt_at: datetime) -> bool:
+        return self._store.fail(claim, finding, now=now, next_attempt_at=next_attempt_at)
+
+
+class _Every:
+    """Is due at first, and then whenever so many seconds have passed by the monotonic clock."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = time.monotonic()
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
