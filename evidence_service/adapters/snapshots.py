@@ -38,6 +38,7 @@ from evidence_service.adapters.database import (
     from_microseconds,
     reading,
     snapshots,
+    sources,
     to_microseconds,
 )
 from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate, TrustSnapshot
@@ -176,6 +177,7 @@ def stored_snapshot(engine: Engine, version: str, *, secrets_dir: Path | None = 
 class _State:
     snapshot: Snapshot
     plugins: Plugins
+    subscribed: frozenset[str]
     counter: object
     file: object
     problems: tuple[str, ...]
@@ -205,6 +207,11 @@ class SnapshotHolder:
     def plugins(self) -> Plugins:
         """The plug-ins that may ask now."""
         return self._state.plugins
+
+    @property
+    def subscribed(self) -> frozenset[str]:
+        """Entity IDs of the IdPs whose metadata is fetched from a source."""
+        return self._state.subscribed
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -250,6 +257,7 @@ class SnapshotHolder:
             counter, file = connection.scalar(select(config_state.c.counter)), file_of(connection)
             trust, damaged = _read_trust(connection, self._stale_action)
             stored = read_plugins(connection)
+            subscribed = frozenset(connection.scalars(select(sources.c.entity_id)))
         damaged += tuple(f"plug-in {each.name} is refused: {each.problem}" for each in stored if each.problem)
         keys, missing = _load_keys(trust.policies, self._secrets_dir, known=known or {})
         if missing and known is None:
@@ -259,6 +267,7 @@ class SnapshotHolder:
         return _State(
             snapshot=replace(trust, decryption_keys=keys),
             plugins=_plugins(stored),
+            subscribed=subscribed,
             counter=counter,
             file=file,
             problems=(*damaged, *missing),
