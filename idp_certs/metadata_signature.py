@@ -131,9 +131,7 @@ def _check_placement(root: etree._Element) -> None:
             raise Refused(
                 TrustReason.SIGNATURE_PLACEMENT,
                 expected="a Signature only as the first child of an entity, a group or a role",
-                where=etree.QName(part).localname
-                if parent is None
-                else f"{etree.QName(parent).localname}.{etree.QName(part).localname}",
+                where=".".join(etree.QName(step).localname for step in (parent, part) if step is not None),
             )
 
 

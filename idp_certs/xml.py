@@ -124,10 +124,10 @@ def stream_xml(data: bytes, limits: StreamLimits, *, group: str, item: str) -> I
             if event == "start" and _is_placed(element, lineage, group):
                 if not lineage:
                     bounds = limits.alone if element.tag == item else limits.item
-                    if element.tag == item:
-                        _check_cheap_bounds(data, bounds)
                 lineage.append(element)
                 yield "start", element
+                if element.tag == item and len(lineage) == 1:
+                    _check_cheap_bounds(data, bounds)
             elif event == "end" and lineage and element is lineage[-1]:
                 for part in (element, *element.itersiblings(preceding=True)):
                     _check_dimensions(part, bounds, above=len(lineage) - 1, size=size, references=references)
