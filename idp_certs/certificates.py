@@ -106,7 +106,7 @@ def _of_text(text: str) -> list[bytes]:
         try:
             der = binascii.a2b_base64(_SPACE.sub("", text), strict_mode=True)
         except ValueError:
-            raise _bad("PEM, DER or PKCS #7", "text that is none of these" if text.strip() else "nothing") from None
+            raise _bad("PEM, DER or PKCS #7", "text that is none of these") from None
         return _of_der(der) if der else []
     blocks = list(_BLOCK.finditer(text))
     if len(blocks) != text.count("-----BEGIN ") or len(blocks) != text.count("-----END "):
