@@ -438,10 +438,7 @@ def _record(
             next_attempt_at=next_attempt_at,
             finding=rollover.finding if isinstance(rollover, Held) else None,
             changes=() if isinstance(rollover, Unchanged) else rollover.changes,
-            problems=(
-                *accepted.metadata.problems,
-                *(() if isinstance(rollover, Unchanged) else rollover.problems),
-            ),
+            problems=(*accepted.metadata.problems, *rollover.problems),
         )
     return outcome if written else replace(outcome, outcome=Outcome.OVERTAKEN, next_attempt_at=None)
 

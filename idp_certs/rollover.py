@@ -181,9 +181,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unchanged:
-    """The document says what was known. `certificates` carry the sightings."""
+    """The document says what was known. `certificates` carry the sightings, `problems` are for people."""
 
     certificates: tuple[TrackedCertificate, ...]
+    problems: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +236,10 @@ def next_state(before: CertificateState | None, event: Event) -> CertificateStat
     return after
 
 
+_CLOCKS_DIFFER = timedelta(days=1)
+"""How far ahead of ours the clock of whoever publishes metadata may be."""
+
+
 def _one_of(names: list[str]) -> str:
     return " or ".join(names) or "new"
 
@@ -280,12 +285,15 @@ def _objection(provider: ProviderTrust, metadata: IdpMetadata, policy: RolloverP
             _text(until),
             "validUntil",
         )
-    return _rollback(provider, metadata)
+    return _rollback(provider, metadata, now)
 
 
-def _rollback(provider: ProviderTrust, metadata: IdpMetadata) -> Finding | None:
-    """An older document than the one in force (G09). The instant of creation tells; without it validUntil does."""
-    if provider.created is not None and metadata.created is not None:
+def _rollback(provider: ProviderTrust, metadata: IdpMetadata, now: datetime) -> Finding | None:
+    """An older document than the one in force (G09). The instant of creation tells; without it validUntil does.
+
+    One document with a creation far ahead must not shut out all that follow, so such a creation is not compared.
+    """
+    if provider.created is not None and metadata.created is not None and provider.created - now <= _CLOCKS_DIFFER:
         if metadata.created < provider.created:
             return _finding(
                 TrustReason.METADATA_ROLLBACK,
@@ -426,6 +434,8 @@ class _Planning:
                 self.absent.append(self._missed(known, may_go=remains))
 
     def _missed(self, known: TrackedCertificate, *, may_go: bool) -> TrackedCertificate:
+        if known.absent_since is not None and known.certificate.state not in GOOD:
+            return known  # nothing more can come of it, and nothing more is to be written
         since = self.now if known.absent_since is None else min(known.absent_since, self.now)
         missed = replace(known, absent_since=since, absences=known.absences + 1)
         if (
@@ -452,7 +462,7 @@ class _Planning:
             )
         if self.changes:
             return Applied(certificates=certificates, changes=tuple(self.changes), problems=tuple(self.problems))
-        return Unchanged(certificates=certificates)
+        return Unchanged(certificates=certificates, problems=tuple(self.problems))
 
     def _why_withheld(self) -> Finding:
         names = ", ".join(certificate.sha256[:16] for certificate, _ in self.withheld)
