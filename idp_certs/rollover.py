@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 from idp_certs.metadata import IdpMetadata
 from idp_certs.model import GOOD, Acceptance, CertificateState, SigningCertificate
-from idp_certs.reasons import Finding, TrustReason
+from idp_certs.reasons import Finding, Refused, TrustReason
 
 
 class Event(StrEnum):
@@ -509,3 +509,112 @@ def plan_upkeep(
     if not changes:
         return Unchanged(certificates=tuple(certificates))
     return Applied(certificates=tuple(certificates), changes=tuple(changes))
+
+
+_STAYS_REVOKED = frozenset({_REVOKED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What a document that a person gives makes of an IdP's certificates.
+
+    `added` are new; `kept` were known and stay as they are, revoked ones included; `gone` left the document and are
+    retiring now; `returned` had left earlier and are trusted again. `problems` are for people.
+    """
+
+    certificates: tuple[TrackedCertificate, ...]
+    changes: tuple[Change, ...]
+    added: tuple[SigningCertificate, ...]
+    kept: tuple[SigningCertificate, ...]
+    gone: tuple[SigningCertificate, ...]
+    returned: tuple[SigningCertificate, ...]
+    problems: tuple[Finding, ...]
+
+
+def plan_import(provider: ProviderTrust, metadata: IdpMetadata, *, provenance: str, now: datetime) -> Imported:
+    """What the document that a person gives at `now` (UTC) changes in the trust in `provider`.
+
+    A person's act needs no other voucher, and what was withdrawn may come back by it. A revoked certificate, or a new
+    certificate for a revoked key, stays revoked. Raises Refused (`metadata_no_cert`) where no good one would be left.
+    """
+    importing = _Importing(provider=provider, provenance=provenance, now=now, problems=[*metadata.problems])
+    listed = tuple(dict.fromkeys(metadata.signing_certificates))
+    for der in listed:
+        importing.list_certificate(der)
+    if not any(each.certificate.state in GOOD for each in importing.listed):
+        raise Refused(
+            TrustReason.METADATA_NO_CERT,
+            expected="at least one token-signing certificate that is not revoked",
+            presented=f"{len(listed)} certificates, all of them revoked" if listed else "none",
+            where="EntityDescriptor.IDPSSODescriptor.KeyDescriptor",
+        )
+    return importing.outcome()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Importing:
+    """The work of one `plan_import`."""
+
+    provider: ProviderTrust
+    provenance: str
+    now: datetime
+    problems: list[Finding]
+    listed: list[TrackedCertificate] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    added: list[SigningCertificate] = field(default_factory=list)
+    kept: list[SigningCertificate] = field(default_factory=list)
+    returned: list[SigningCertificate] = field(default_factory=list)
+
+    def list_certificate(self, der: bytes) -> None:
+        """Judge one certificate that the document lists."""
+        known = self.provider.find(hashlib.sha256(der).hexdigest())
+        old = None if known is None else known.certificate
+        new = SigningCertificate(der=der, state=_TRUSTED, since=self.now, provenance=self.provenance)
+        revoked = any(
+            each.certificate.key_sha256 == new.key_sha256 and each.certificate.state is _REVOKED
+            for each in self.provider.certificates
+        )
+        if revoked:
+            self.problems.append(
+                Finding(
+                    reason=TrustReason.CERTIFICATE_REVOKED,
+                    presented=f"certificate {new.sha256}, which stays revoked",
+                    where="EntityDescriptor.IDPSSODescriptor.KeyDescriptor",
+                )
+            )
+            new = replace(new, state=_REVOKED, provenance=f"{self.provenance}; its key was revoked before")
+        if old is not None and old.state in (_STAYS_REVOKED if revoked else GOOD):
+            self.kept.append(old)
+            self.listed.append(TrackedCertificate(certificate=old))
+            return
+        before, event = None if old is None else old.state, Event.REVOKE if revoked else Event.IMPORT
+        after = replace(new, state=next_state(before, event))
+        where = self.kept if revoked else self.added if old is None else self.returned
+        where.append(after)
+        self.changes.append(Change(certificate=after, before=before, event=event, voucher=Voucher.PERSON))
+        self.listed.append(TrackedCertificate(certificate=after))
+
+    def outcome(self) -> Imported:
+        """The whole of it, with what the document lacks."""
+        handled = {each.certificate.sha256 for each in self.listed}
+        missed, gone = [], []
+        for known in self.provider.certificates:
+            old = known.certificate
+            if old.sha256 in handled:
+                continue
+            absent = replace(known, absent_since=known.absent_since or self.now, absences=known.absences + 1)
+            if old.state in GOOD:
+                left = replace(old, state=next_state(old.state, Event.WITHDRAW), since=self.now)
+                gone.append(left)
+                self.changes.append(Change(certificate=left, before=old.state, event=Event.WITHDRAW))
+                absent = replace(absent, certificate=left)
+            missed.append(absent)
+        return Imported(
+            certificates=(*self.listed, *missed),
+            changes=tuple(self.changes),
+            added=tuple(self.added),
+            kept=tuple(self.kept),
+            gone=tuple(gone),
+            returned=tuple(self.returned),
+            problems=tuple(self.problems),
+        )

@@ -9,46 +9,76 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from cryptography import x509
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evidence_service.access.model import FasRule, Mode, Policy
 from evidence_service.access.policy import PolicyError, dump_policy, parse_policy
 from evidence_service.adapters.database import (
-    StoreUnavailable,
+    alarms,
     certificates,
     clock,
-    config_state,
     documents,
     idps,
     journal,
     plugins,
     reading,
     rules,
-    to_microseconds,
+    source_states,
+    sources,
+    unknown_signers,
     writing,
 )
+from evidence_service.adapters.idp_rows import (
+    Conflict,
+    NotFound,
+    StoredIdp,
+    certificate_rows,
+    change_idp,
+    check_intact,
+    find_idp,
+    is_revoked,
+    is_sealed,
+    json_text,
+    printable,
+    read_idps,
+    read_tracked,
+    record_act,
+    replace_certificates,
+    seal_idp,
+    seal_row,
+    write_history,
+)
+from evidence_service.adapters.rollover_rows import settle, supersede
 from idp_certs.metadata import IdpMetadata
-from idp_certs.model import CertificateState, SigningCertificate
+from idp_certs.model import SigningCertificate
 from idp_certs.reasons import Finding, Refused, TrustReason
+from idp_certs.rollover import ProviderTrust, plan_import
+
+__all__ = (
+    "Act",
+    "ConfigStore",
+    "Conflict",
+    "IdpChange",
+    "NotFound",
+    "PluginKind",
+    "StoredIdp",
+    "StoredPlugin",
+    "printable",
+    "read_idps",
+    "read_plugins",
+    "read_rules",
+)
 
 _MAX_NAME = 256
 _SHA256_HEX = 64
-
-
-class NotFound(LookupError):  # noqa: N818 - an answer to a question
-    """Nothing is stored under this name; `str()` is one line."""
-
-
-class Conflict(ValueError):  # noqa: N818 - an answer to a request
-    """What is asked contradicts what is stored, or itself; `str()` is one line."""
 
 
 class PluginKind(StrEnum):
@@ -56,26 +86,6 @@ class PluginKind(StrEnum):
 
     CERTIFICATE = "certificate"
     BEARER = "bearer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredIdp:
-    """An identity provider as configured. Times are UTC.
-
-    `problem` says why the stored rows cannot be trusted (promise 23); then `certificates` is empty and `policy`
-    allows nobody.
-    """
-
-    entity_id: str
-    certificates: tuple[SigningCertificate, ...]
-    policy: Policy
-    enabled: bool
-    document_sha256: str
-    valid_until: datetime | None
-    sso_urls: tuple[str, ...]
-    imported_at: datetime
-    imported_by: str
-    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +151,13 @@ class ConfigStore:
         now: datetime,
         actor: str,
         dry_run: bool = False,
+        origin: Mapping[str, Any] | None = None,
     ) -> IdpChange:
         """Register an IdP from metadata, or update the one with this entity ID.
 
         An update without `policy` keeps the stored one. A revoked certificate, or a new certificate for a revoked
-        key, stays revoked. Raises Refused (`metadata_no_cert`, `metadata_expired`) and Conflict for a damaged row.
+        key, stays revoked; whatever else the document lists is trusted. `origin` says in JSON how the document came,
+        where it is no file. Raises Refused (`metadata_no_cert`, `metadata_expired`) and Conflict for a damaged row.
         """
         if metadata.valid_until is not None and metadata.valid_until <= now:
             raise Refused(
@@ -155,14 +167,25 @@ class ConfigStore:
                 where="EntityDescriptor.validUntil",
             )
         digest = hashlib.sha256(document).hexdigest()
+        told = {"source": "upload", **(origin or {}), "document_sha256": digest, "imported_by": printable(actor)}
         provenance = f"metadata sha256:{digest} imported by {printable(actor)}"
         with reading(self._engine) if dry_run else writing(self._engine) as connection:
             row = connection.execute(select(idps).where(idps.c.entity_id == metadata.entity_id)).one_or_none()
-            known = _certificates(connection, metadata.entity_id)
+            known = certificate_rows(connection, metadata.entity_id)
             created = row is None or row.removed_at is not None
             if row is not None:
-                _intact(row, known)
-            change, outcome = _plan_import(metadata, known, now=now, provenance=provenance, created=created)
+                check_intact(row, known)
+            before = ProviderTrust(entity_id=metadata.entity_id, certificates=tuple(map(read_tracked, known)))
+            plan = plan_import(before, metadata, provenance=provenance, now=now)
+            change = IdpChange(
+                entity_id=metadata.entity_id,
+                created=created,
+                added=plan.added,
+                kept=plan.kept,
+                gone=plan.gone,
+                returned=plan.returned,
+                problems=plan.problems,
+            )
             if dry_run:
                 return change
             connection.execute(
@@ -173,10 +196,11 @@ class ConfigStore:
             values: dict[str, Any] = {
                 "document_sha256": digest,
                 "valid_until": metadata.valid_until,
-                "sso_urls": _json(list(metadata.sso_urls)),
+                "sso_urls": json_text(list(metadata.sso_urls)),
                 "imported_at": now,
                 "imported_by": printable(actor),
                 "removed_at": None,
+                "refreshed_at": None,
                 "digest": "",
             }
             if row is None:
@@ -188,10 +212,25 @@ class ConfigStore:
                 if policy is not None or created:
                     values["policy"] = _policy_text(policy or Policy())
                 connection.execute(update(idps).where(idps.c.entity_id == metadata.entity_id).values(**values))
-            _replace_certificates(connection, metadata.entity_id, outcome)
-            _seal(connection, metadata.entity_id)
+            replace_certificates(connection, metadata.entity_id, plan.certificates)
+            seal_idp(connection, metadata.entity_id)
+            write_history(connection, metadata.entity_id, plan.changes, now=now, actor=actor, provenance=told)
+            settle(connection, metadata.entity_id, plan.certificates)
+            # What the source served before is not what is in force, and a person may go back to an older document.
+            connection.execute(
+                update(source_states)
+                .where(source_states.c.entity_id == metadata.entity_id)
+                .values(
+                    etag=None,
+                    last_modified=None,
+                    document_sha256=None,
+                    created=metadata.created,
+                    valid_until=metadata.valid_until,
+                    cache_duration_us=None,
+                )
+            )
             detail = {
-                "document_sha256": digest,
+                **told,
                 "problems": [finding.reason.value for finding in change.problems],
                 **{
                     name: [certificate.sha256 for certificate in getattr(change, name)]
@@ -201,7 +240,7 @@ class ConfigStore:
             if policy is not None:
                 detail["policy"] = dump_policy(policy)
             act = "idp_added" if created else "idp_updated"
-            _record(connection, now=now, actor=actor, act=act, subject=metadata.entity_id, detail=detail)
+            record_act(connection, now=now, actor=actor, act=act, subject=metadata.entity_id, detail=detail)
             return change
 
     def list_idps(self) -> tuple[StoredIdp, ...]:
@@ -212,7 +251,7 @@ class ConfigStore:
     def get_idp(self, entity_id: str) -> StoredIdp:
         """One identity provider. Raises NotFound."""
         with reading(self._engine) as connection:
-            return _stored_idp(connection, entity_id)
+            return find_idp(connection, entity_id)
 
     def get_document(self, sha256: str) -> bytes:
         """A metadata document as it was imported. Raises NotFound."""
@@ -223,10 +262,13 @@ class ConfigStore:
         return bytes(content)
 
     def remove_idp(self, entity_id: str, *, now: datetime, actor: str) -> None:
-        """Stop knowing an IdP. Its revoked certificates stay remembered. Raises NotFound."""
+        """Stop knowing an IdP, and fetch its metadata no more. Its revoked certificates stay remembered.
+
+        Raises NotFound.
+        """
         with writing(self._engine) as connection:
-            stored = _stored_idp(connection, entity_id)
-            forgotten = [row.sha256 for row in _certificates(connection, entity_id) if not _is_revoked(row)]
+            stored = find_idp(connection, entity_id)
+            forgotten = [row.sha256 for row in certificate_rows(connection, entity_id) if not is_revoked(row)]
             connection.execute(
                 delete(certificates).where(certificates.c.entity_id == entity_id, certificates.c.sha256.in_(forgotten))
             )
@@ -235,13 +277,18 @@ class ConfigStore:
                 .where(idps.c.entity_id == entity_id)
                 .values(removed_at=now, enabled=False, policy=dump_policy(Policy()))
             )
-            _seal(connection, entity_id)
+            seal_idp(connection, entity_id)
+            for table in (source_states, sources, unknown_signers):
+                connection.execute(delete(table).where(table.c.entity_id == entity_id))
+            supersede(connection, entity_id)
+            standing = (alarms.c.entity_id == entity_id, alarms.c.cleared_at.is_(None))
+            connection.execute(update(alarms).where(*standing).values(cleared_at=now))
             detail = {
                 "certificates": [certificate.sha256 for certificate in stored.certificates],
                 "policy": dump_policy(stored.policy),
                 "problem": stored.problem,
             }
-            _record(connection, now=now, actor=actor, act="idp_removed", subject=entity_id, detail=detail)
+            record_act(connection, now=now, actor=actor, act="idp_removed", subject=entity_id, detail=detail)
 
     def set_idp_enabled(
         self,
@@ -253,55 +300,16 @@ class ConfigStore:
     ) -> None:
         """Enable or disable an IdP. Raises NotFound, and Conflict for a damaged row."""
         with writing(self._engine) as connection:
-            _change_idp(connection, entity_id, enabled=enabled)
+            change_idp(connection, entity_id, enabled=enabled)
             act = "idp_enabled" if enabled else "idp_disabled"
-            _record(connection, now=now, actor=actor, act=act, subject=entity_id, detail={})
+            record_act(connection, now=now, actor=actor, act=act, subject=entity_id, detail={})
 
     def set_policy(self, entity_id: str, policy: Policy, *, now: datetime, actor: str) -> None:
         """Replace the policy of an IdP. Raises NotFound, and Conflict for a damaged row."""
         with writing(self._engine) as connection:
-            before = _change_idp(connection, entity_id, policy=_policy_text(policy))
+            before = change_idp(connection, entity_id, policy=_policy_text(policy))
             detail = {"policy": dump_policy(policy), "before": dump_policy(before.policy)}
-            _record(connection, now=now, actor=actor, act="policy_set", subject=entity_id, detail=detail)
-
-    def set_certificate_state(
-        self,
-        entity_id: str,
-        sha256: str,
-        state: CertificateState,
-        *,
-        now: datetime,
-        actor: str,
-        note: str = "",
-    ) -> tuple[SigningCertificate, ...]:
-        """Approve, retire, revoke or reinstate a certificate by hand; returns those whose state changed.
-
-        Revoking and reinstating concern the key: other certificates of this IdP for the same key go along.
-        Raises NotFound, and Conflict for a damaged row.
-        """
-        with writing(self._engine) as connection:
-            stored = _change_idp(connection, entity_id)
-            named = next((each for each in stored.certificates if each.sha256 == sha256.lower()), None)
-            if named is None:
-                raise NotFound(f"{entity_id} has no certificate with the SHA-256 {sha256!r}")
-            by_key = CertificateState.REVOKED in (state, named.state)
-            changed = tuple(
-                replace(each, state=state, since=now)
-                for each in stored.certificates
-                if each.state is not state
-                and (each.sha256 == named.sha256 or (by_key and each.key_sha256 == named.key_sha256))
-            )
-            for each in changed:
-                connection.execute(
-                    update(certificates)
-                    .where(certificates.c.entity_id == entity_id, certificates.c.sha256 == each.sha256)
-                    .values(state=state.value, since=now)
-                )
-            _seal(connection, entity_id)
-            detail = {"certificates": [each.sha256 for each in changed], "before": named.state.value, "note": note}
-            act = f"certificate_{state.value}"
-            _record(connection, now=now, actor=actor, act=act, subject=entity_id, detail=detail)
-            return changed
+            record_act(connection, now=now, actor=actor, act="policy_set", subject=entity_id, detail=detail)
 
     def set_rule(self, rule: FasRule, *, now: datetime, actor: str) -> None:
         """Create or replace a FAS rule. Raises Conflict for an unusable name or age."""
@@ -311,13 +319,13 @@ class ConfigStore:
         values = {
             "mode": rule.mode.value,
             "max_age_us": None if rule.max_age is None else rule.max_age // timedelta(microseconds=1),
-            "entity_ids": None if rule.entity_ids is None else _json(sorted(rule.entity_ids)),
+            "entity_ids": None if rule.entity_ids is None else json_text(sorted(rule.entity_ids)),
         }
         with writing(self._engine) as connection:
             statement = upsert(rules).values(name=rule.name, **values, digest="")
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
-            _seal_row(connection, rules, rules.c.name == rule.name)
-            _record(connection, now=now, actor=actor, act="rule_set", subject=rule.name, detail=values)
+            seal_row(connection, rules, rules.c.name == rule.name)
+            record_act(connection, now=now, actor=actor, act="rule_set", subject=rule.name, detail=values)
 
     def list_rules(self) -> tuple[FasRule, ...]:
         """All FAS rules by name; one that was changed from outside as it is obeyed: it allows no IdP."""
@@ -329,7 +337,7 @@ class ConfigStore:
         with writing(self._engine) as connection:
             if connection.execute(delete(rules).where(rules.c.name == name)).rowcount == 0:
                 raise NotFound(f"there is no FAS rule {name!r}")
-            _record(connection, now=now, actor=actor, act="rule_removed", subject=name, detail={})
+            record_act(connection, now=now, actor=actor, act="rule_removed", subject=name, detail={})
 
     def enroll_plugin(
         self,
@@ -374,10 +382,10 @@ class ConfigStore:
                     digest="",
                 )
             )
-            _seal_row(connection, plugins, plugins.c.fingerprint == fingerprint)
+            seal_row(connection, plugins, plugins.c.fingerprint == fingerprint)
             detail = {"kind": kind.value, "fingerprint": fingerprint}
             act = "plugin_credential_added" if rotating else "plugin_enrolled"
-            _record(connection, now=now, actor=actor, act=act, subject=name, detail=detail, trust=False)
+            record_act(connection, now=now, actor=actor, act=act, subject=name, detail=detail, trust=False)
             return stored
 
     def list_plugins(self) -> tuple[StoredPlugin, ...]:
@@ -398,10 +406,10 @@ class ConfigStore:
             for row in rows:
                 this = plugins.c.seq == row.seq
                 connection.execute(update(plugins).where(this).values(revoked_at=now))
-                _seal_row(connection, plugins, this)
+                seal_row(connection, plugins, this)
             detail = {"fingerprints": [printable(str(row.fingerprint)) for row in rows]}
             act = "plugin_revoked" if fingerprint is None else "plugin_credential_revoked"
-            _record(connection, now=now, actor=actor, act=act, subject=name, detail=detail, trust=False)
+            record_act(connection, now=now, actor=actor, act=act, subject=name, detail=detail, trust=False)
 
     def list_acts(self, *, limit: int = 100, before: int | None = None) -> tuple[Act, ...]:
         """Acts, newest first; `before` is the `seq` to go on from."""
@@ -427,19 +435,10 @@ class ConfigStore:
             before: datetime | None = connection.scalar(select(clock.c.high_water))
             connection.execute(update(clock).values(high_water=now))
             detail = {"before": None if before is None else before.isoformat(), "after": now.isoformat()}
-            _record(
+            record_act(
                 connection, now=now, actor=actor, act="high_water_reset", subject="clock", detail=detail, trust=False
             )
             return before
-
-
-def read_idps(connection: Connection) -> tuple[StoredIdp, ...]:
-    """All identity providers by entity ID, within the caller's transaction."""
-    rows = connection.execute(select(idps).where(idps.c.removed_at.is_(None)).order_by(idps.c.entity_id)).all()
-    known: dict[object, list[Row[Any]]] = {}
-    for each in connection.execute(select(certificates).order_by(certificates.c.position, certificates.c.sha256)):
-        known.setdefault(each.entity_id, []).append(each)
-    return tuple(_idp(row, known.get(row.entity_id, ())) for row in rows)
 
 
 def read_rules(connection: Connection) -> tuple[tuple[FasRule, str | None], ...]:
@@ -453,72 +452,6 @@ def read_rules(connection: Connection) -> tuple[tuple[FasRule, str | None], ...]
 def read_plugins(connection: Connection) -> tuple[StoredPlugin, ...]:
     """All credentials by plug-in and age, oldest first, within the caller's transaction."""
     return tuple(_plugin(row) for row in connection.execute(select(plugins).order_by(plugins.c.name, plugins.c.seq)))
-
-
-def printable(text: str) -> str:
-    """Text that every database takes and that stays on one line: what would not print is escaped."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def _plan_import(
-    metadata: IdpMetadata,
-    known: Sequence[Row[Any]],
-    *,
-    now: datetime,
-    provenance: str,
-    created: bool,
-) -> tuple[IdpChange, tuple[SigningCertificate, ...]]:
-    """The change that the document makes, and the certificates that stand afterwards. Raises Refused."""
-    before = {row.sha256: _certificate(row) for row in known}
-    revoked_keys = {each.key_sha256 for each in before.values() if each.state is CertificateState.REVOKED}
-    listed = dict.fromkeys(metadata.signing_certificates)
-    added, kept, returned, problems = [], [], [], list(metadata.problems)
-    for der in listed:
-        old = before.pop(hashlib.sha256(der).hexdigest(), None)
-        new = SigningCertificate(der=der, state=CertificateState.TRUSTED, since=now, provenance=provenance)
-        if new.key_sha256 in revoked_keys:
-            problems.append(
-                Finding(
-                    reason=TrustReason.CERTIFICATE_REVOKED,
-                    presented=f"certificate {new.sha256}, which stays revoked",
-                    where="EntityDescriptor.IDPSSODescriptor.KeyDescriptor",
-                )
-            )
-            revoked = replace(
-                new, state=CertificateState.REVOKED, provenance=f"{provenance}; its key was revoked before"
-            )
-            kept.append(old if old is not None and old.state is CertificateState.REVOKED else revoked)
-        elif old is None:
-            added.append(new)
-        elif old.state is CertificateState.TRUSTED:
-            kept.append(old)
-        else:
-            returned.append(new)
-    if not any(each.state is CertificateState.TRUSTED for each in (*added, *kept, *returned)):
-        raise Refused(
-            TrustReason.METADATA_NO_CERT,
-            expected="at least one token-signing certificate that is not revoked",
-            presented=f"{len(listed)} certificates, all of them revoked" if listed else "none",
-            where="EntityDescriptor.IDPSSODescriptor.KeyDescriptor",
-        )
-    gone, absent = [], []
-    for old in before.values():
-        if old.state in (CertificateState.TRUSTED, CertificateState.ANNOUNCED):
-            gone.append(replace(old, state=CertificateState.RETIRING, since=now))
-        else:
-            absent.append(old)
-    change = IdpChange(
-        entity_id=metadata.entity_id,
-        created=created,
-        added=tuple(added),
-        kept=tuple(kept),
-        gone=tuple(gone),
-        returned=tuple(returned),
-        problems=tuple(problems),
-    )
-    position = {hashlib.sha256(der).hexdigest(): number for number, der in enumerate(listed)}
-    present = sorted((*added, *kept, *returned), key=lambda each: position[each.sha256])
-    return change, (*present, *gone, *absent)
 
 
 def _policy_text(policy: Policy) -> str:
@@ -569,81 +502,8 @@ def _check_name(kind: str, name: str) -> None:
         raise Conflict(f"the name of a {kind} must be 1 to {_MAX_NAME} printable characters without outer blanks")
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def _certificate(row: Row[Any]) -> SigningCertificate:
-    return SigningCertificate(
-        der=row.der, state=CertificateState(row.state), since=row.since, provenance=row.provenance
-    )
-
-
-def _is_revoked(row: Row[Any]) -> bool:
-    try:
-        return _certificate(row).state is CertificateState.REVOKED
-    except (TypeError, ValueError):
-        return False  # damaged
-
-
-def _certificates(connection: Connection, entity_id: str) -> Sequence[Row[Any]]:
-    statement = select(certificates).where(certificates.c.entity_id == entity_id)
-    return connection.execute(statement.order_by(certificates.c.position, certificates.c.sha256)).all()
-
-
-def _row_digest(row: Row[Any], known: Iterable[Row[Any]]) -> str:
-    content = [
-        [row.entity_id, row.document_sha256, bool(row.enabled), row.policy, row.sso_urls, row.imported_by],
-        [
-            None if instant is None else to_microseconds(instant)
-            for instant in (row.valid_until, row.imported_at, row.removed_at)
-        ],
-        [[each.sha256, each.der.hex(), each.state, to_microseconds(each.since), each.provenance] for each in known],
-    ]
-    return hashlib.sha256(_json(content).encode()).hexdigest()
-
-
-def _seal(connection: Connection, entity_id: str) -> None:
-    """Store the digest by which a later load finds a change that was not made here (promise 23)."""
-    row = connection.execute(select(idps).where(idps.c.entity_id == entity_id)).one()
-    digest = _row_digest(row, _certificates(connection, entity_id))
-    connection.execute(update(idps).where(idps.c.entity_id == entity_id).values(digest=digest))
-
-
-def _problem(row: Row[Any], known: Sequence[Row[Any]]) -> str | None:
-    try:
-        if _row_digest(row, known) == row.digest:
-            return None
-    except (TypeError, ValueError, AttributeError, OverflowError):
-        pass  # a column of another type than we wrote
-    return "its stored configuration was changed from outside; restore a backup, or remove the IdP and add it again"
-
-
-def _content_digest(row: Row[Any]) -> str:
-    """The digest of a row of `rules` or `plugins`."""
-    content: dict[str, object] = {}
-    for name, value in row._mapping.items():  # noqa: SLF001 - the documented way to a row's names
-        if isinstance(value, datetime):
-            content[name] = to_microseconds(value)
-        elif isinstance(value, bytes):
-            content[name] = {"hex": value.hex()}
-        elif name != "digest":
-            content[name] = value
-    return hashlib.sha256(_json(content).encode()).hexdigest()
-
-
-def _seal_row(connection: Connection, table: Table, this: ColumnElement[bool]) -> None:
-    """As `_seal`, for the one row of a rule or of a plug-in's credential."""
-    row = connection.execute(select(table).where(this)).one()
-    connection.execute(update(table).where(this).values(digest=_content_digest(row)))
-
-
-def _is_sealed(row: Row[Any]) -> bool:
-    return isinstance(row.name, str) and bool(_content_digest(row) == row.digest)
-
-
 def _rule(row: Row[Any]) -> tuple[FasRule, str | None]:
-    if _is_sealed(row):
+    if is_sealed(row, "name"):
         with contextlib.suppress(TypeError, ValueError, OverflowError):  # written by newer software
             return FasRule(
                 name=row.name,
@@ -656,7 +516,7 @@ def _rule(row: Row[Any]) -> tuple[FasRule, str | None]:
 
 
 def _plugin(row: Row[Any]) -> StoredPlugin:
-    sealed = _is_sealed(row) and row.kind in tuple(PluginKind)
+    sealed = is_sealed(row, "name") and row.kind in tuple(PluginKind)
     return StoredPlugin(
         name=printable(str(row.name)),
         kind=PluginKind.BEARER if row.kind == PluginKind.BEARER else PluginKind.CERTIFICATE,
@@ -667,96 +527,3 @@ def _plugin(row: Row[Any]) -> StoredPlugin:
         revoked_at=row.revoked_at,
         problem=None if sealed else "its stored row was changed from outside; revoke it and enroll another",
     )
-
-
-def _intact(row: Row[Any], known: Sequence[Row[Any]]) -> None:
-    problem = _problem(row, known)
-    if problem is not None:
-        raise Conflict(f"{row.entity_id}: {problem}")
-
-
-def _idp(row: Row[Any], known: Sequence[Row[Any]]) -> StoredIdp:
-    problem = _problem(row, known)
-    policy = Policy()
-    trusted: tuple[SigningCertificate, ...] = ()
-    if problem is None:
-        try:
-            policy, trusted = parse_policy(row.policy), tuple(_certificate(each) for each in known)
-        except PolicyError as error:
-            problem = f"its stored policy is not usable: {error}"
-        except ValueError as error:
-            problem = f"a stored certificate is not usable: {error}"
-    return StoredIdp(
-        entity_id=row.entity_id if problem is None else printable(str(row.entity_id)),
-        certificates=trusted,
-        policy=policy,
-        enabled=bool(row.enabled),
-        document_sha256=row.document_sha256,
-        valid_until=row.valid_until,
-        sso_urls=() if problem else tuple(json.loads(row.sso_urls)),
-        imported_at=row.imported_at,
-        imported_by=row.imported_by,
-        problem=problem,
-    )
-
-
-def _stored_idp(connection: Connection, entity_id: str) -> StoredIdp:
-    statement = select(idps).where(idps.c.entity_id == entity_id, idps.c.removed_at.is_(None))
-    row = connection.execute(statement).one_or_none()
-    if row is None:
-        raise NotFound(f"no identity provider {entity_id!r} is registered")
-    return _idp(row, _certificates(connection, entity_id))
-
-
-def _change_idp(connection: Connection, entity_id: str, **values: object) -> StoredIdp:
-    """Set columns of an intact IdP and seal it again; returns it as it was before."""
-    before = _stored_idp(connection, entity_id)
-    row = connection.execute(select(idps).where(idps.c.entity_id == entity_id)).one()
-    _intact(row, _certificates(connection, entity_id))
-    if values:
-        connection.execute(update(idps).where(idps.c.entity_id == entity_id).values(**values))
-        _seal(connection, entity_id)
-    return before
-
-
-def _replace_certificates(connection: Connection, entity_id: str, outcome: Sequence[SigningCertificate]) -> None:
-    connection.execute(delete(certificates).where(certificates.c.entity_id == entity_id))
-    connection.execute(
-        insert(certificates),
-        [
-            {
-                "entity_id": entity_id,
-                "sha256": each.sha256,
-                "der": each.der,
-                "state": each.state.value,
-                "since": each.since,
-                "provenance": each.provenance,
-                "position": position,
-            }
-            for position, each in enumerate(outcome)
-        ],
-    )
-
-
-def _record(
-    connection: Connection,
-    *,
-    now: datetime,
-    actor: str,
-    act: str,
-    subject: str,
-    detail: Mapping[str, Any],
-    trust: bool = True,
-) -> None:
-    """Append to the journal and raise the counter; `trust`: decisions depend on what changed."""
-    connection.execute(
-        insert(journal).values(
-            at=now, actor=printable(actor), act=act, subject=printable(subject), detail=_json(detail)
-        )
-    )
-    values: dict[str, Any] = {"counter": config_state.c.counter + 1}
-    if trust:
-        values["trust_changed_at"] = now
-    if connection.execute(update(config_state).values(**values)).rowcount != 1:
-        # Nobody would notice the change.
-        raise StoreUnavailable("the database lacks its configuration counter; restore a backup")

@@ -48,7 +48,8 @@ _log = logging.getLogger(__name__)
 StaleAction = Literal["keep", "deny"]
 
 MAX_METADATA_AGE = timedelta(days=14)
-"""How long metadata without validUntil is believed where stale metadata is to deny."""
+"""How long metadata without validUntil is believed after its import, or after its source last confirmed it, where
+stale metadata is to deny."""
 
 _FORMAT = 1
 
@@ -307,7 +308,7 @@ def _read_trust(connection: Connection, stale_action: StaleAction) -> tuple[Snap
 def _deny_after(idp: StoredIdp, stale_action: StaleAction) -> datetime | None:
     if stale_action == "keep" or idp.problem is not None:
         return None
-    return idp.valid_until if idp.valid_until is not None else idp.imported_at + MAX_METADATA_AGE
+    return idp.valid_until if idp.valid_until is not None else (idp.refreshed_at or idp.imported_at) + MAX_METADATA_AGE
 
 
 def _plugins(stored: tuple[StoredPlugin, ...]) -> Plugins:
