@@ -2,99 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from evidence_service.adapters.config_store import ConfigStore, StoredIdp
+from evidence_service.adapters.trust_store import HistoryEntry
 from evidence_service.cli import output
-from evidence_service.cli.errors import BadInput, ExitCode, NothingFound
-from evidence_service.cli.idps import certificate_cells, certificate_json, certificate_problems
-from evidence_service.cli.output import Output, moment
+from evidence_service.cli.admin import certificate_cells, told, trust_admin
+from evidence_service.cli.errors import ExitCode
+from evidence_service.cli.output import Output
 from evidence_service.cli.session import Session, actor, confirm_typed
-from idp_certs.model import CertificateState, SigningCertificate
-
-_SHORTEST_PREFIX = 8
-_HEX = frozenset("0123456789abcdef")
-_GOOD = (CertificateState.TRUSTED, CertificateState.ANNOUNCED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verb:
-    """One thing that an administrator can do to a key.
-
-    `done` is what comes of it, `{}` in it the instant; a certificate in one of `ask` needs a confirmation.
-    """
-
-    word: str
-    state: CertificateState
-    sources: frozenset[CertificateState]
-    done: str
-    ask: frozenset[CertificateState] = frozenset()
-
-
-_ALL = frozenset(CertificateState)
-REVOKE = Verb(
-    word="revoked",
-    state=CertificateState.REVOKED,
-    sources=_ALL - {CertificateState.REVOKED},
-    done="everything signed by it is denied, whenever it was issued",
-    ask=_ALL,
+from evidence_service.trust_admin.keys import SHORTEST_PREFIX, KeyAct, act_on_key, named, plan_key_act
+from evidence_service.trust_admin.texts import moment
+from evidence_service.trust_admin.views import (
+    CertificateView,
+    certificate_problems,
+    certificate_view_json,
+    history_json,
+    usage_json,
+    view_idp,
+    view_idps,
 )
-REINSTATE = Verb(
-    word="reinstated",
-    state=CertificateState.TRUSTED,
-    sources=frozenset({CertificateState.REVOKED, CertificateState.RETIRING, CertificateState.RETIRED}),
-    done="what it signs is accepted again",
-    ask=frozenset({CertificateState.REVOKED}),
-)
-RETIRE = Verb(
-    word="retired",
-    state=CertificateState.RETIRING,
-    sources=frozenset(_GOOD),
-    done="what it signed before {} is accepted until it is too old, and nothing newer",
-)
-APPROVE = Verb(
-    word="approved",
-    state=CertificateState.TRUSTED,
-    sources=frozenset({CertificateState.ANNOUNCED}),
-    done="what it signs is accepted",
-)
+from idp_certs.rollover import Event
 
 
 def list_keys(session: Session, entity_id: str | None, form: Output) -> int:
-    """Print the signing certificates of one IdP, or of all."""
+    """Print the signing certificates of one IdP, or of all, those that wait for a person included."""
     now = datetime.now(UTC)
     with session.store() as engine:
-        store = ConfigStore(engine)
-        stored = store.list_idps() if entity_id is None else (store.get_idp(entity_id),)
+        admin = trust_admin(session, engine)
+        views = view_idps(admin, now) if entity_id is None else (view_idp(admin, entity_id, now),)
     if form is Output.JSON:
         output.emit_json(
             [
-                {"entity_id": idp.entity_id, "key_sha256": each.key_sha256, **certificate_json(each, now)}
-                for idp in stored
-                for each in idp.certificates
+                {"entity_id": view.idp.entity_id, **certificate_view_json(each, now)}
+                for view in views
+                for each in view.certificates
             ]
         )
         return ExitCode.DONE
     rows = []
-    for idp in stored:
-        for each in idp.certificates:
-            sha256, state, _, _, end, left, key, _ = certificate_cells(each, now)
-            rows.append((sha256, state, end, left, key, idp.entity_id))
-    columns = ("SHA-256", "state", "not after", "days left", "key", "entity ID")
+    for view in views:
+        for each in view.certificates:
+            sha256, state, _, _, end, left, key, _ = certificate_cells(each.certificate, now, each.state)
+            rows.append((sha256, state, end, left, key, each.usage.last_sign_in, view.idp.entity_id))
+    columns = ("SHA-256", "state", "not after", "days left", "key", "last used", "entity ID")
     output.table(columns, rows, nothing="No key is known. Register an IdP: fas-evidence idp add --metadata FILE")
-    for idp in stored:
-        for text in () if idp.problem is None else (idp.problem,):
-            output.warning(f"{idp.entity_id}: {text}")
-        for each in idp.certificates:
-            for text in certificate_problems(each, now):
-                output.warning(f"certificate {each.sha256}: {text}")
+    for view in views:
+        if view.idp.problem is not None:
+            output.warning(f"{view.idp.entity_id}: {view.idp.problem}")
+        for each in view.certificates:
+            for text in certificate_problems(each.certificate, now):
+                output.warning(f"certificate {each.certificate.sha256}: {text}")
+    waiting = [each.rollover_id for view in views for each in view.certificates if each.rollover_id is not None]
+    if waiting:
+        output.line(f"Next: fas-evidence rollover show {waiting[0]}")
     return ExitCode.DONE
 
 
+def show_key(session: Session, sha256: str, *, entity_id: str, form: Output) -> int:
+    """Print where a key came from and everything that happened to it."""
+    now = datetime.now(UTC)
+    with session.store() as engine, told():
+        admin = trust_admin(session, engine)
+        view = view_idp(admin, entity_id, now)
+        digest = named(admin, view.idp, sha256)[0].sha256
+        history = admin.trust.history(entity_id, digest)
+    certificate = next(each for each in view.certificates if each.certificate.sha256 == digest)
+    if form is Output.JSON:
+        output.emit_json(
+            {
+                "entity_id": entity_id,
+                **certificate_view_json(certificate, now),
+                "usage": usage_json(certificate.usage),
+                "history": [history_json(each) for each in history],
+            }
+        )
+        return ExitCode.DONE
+    _print_key(certificate, entity_id, history, now)
+    return ExitCode.DONE
+
+
+def _print_key(view: CertificateView, entity_id: str, history: tuple[HistoryEntry, ...], now: datetime) -> None:
+    certificate, usage = view.certificate, view.usage
+    output.facts(
+        (
+            ("SHA-256", certificate.sha256),
+            ("key SHA-256", certificate.key_sha256),
+            ("entity ID", entity_id),
+            ("state", view.state),
+            ("since", certificate.since),
+            ("announced", view.announced),
+            ("trusted", view.trusted),
+            ("missing since", view.absent_since),
+            ("not before", certificate.x509.not_valid_before_utc),
+            ("not after", certificate.x509.not_valid_after_utc),
+            ("key", certificate.key_description),
+            ("subject", certificate.x509.subject.rfc4514_string()),
+            ("issuer", certificate.x509.issuer.rfc4514_string()),
+            ("provenance", certificate.provenance),
+            ("sign-ins", usage.sign_ins),
+            ("launches", usage.launches),
+            ("first used", usage.first_sign_in),
+            ("last used", usage.last_sign_in),
+        )
+    )
+    if view.advice is not None:
+        output.line(f"It {view.advice.text}.")
+    for text in certificate_problems(certificate, now):
+        output.warning(f"certificate {certificate.sha256}: {text}")
+    output.line("")
+    output.line("History", "bold")
+    rows = [
+        (each.at, each.event.value, each.before or "new", each.after.value, each.actor, _provenance(each.provenance))
+        for each in history
+    ]
+    output.table(("at", "event", "before", "after", "by", "provenance"), rows, nothing="Nothing is recorded.")
+    if usage.per_day:
+        output.line("")
+        output.line("Sign-ins per day (UTC)", "bold")
+        days = sorted(usage.per_day.items(), reverse=True)[:31]
+        output.table(("day", "sign-ins"), [(day.isoformat(), count) for day, count in days], nothing="None.")
+    if view.rollover_id is not None:
+        output.line(f"Next: fas-evidence rollover show {view.rollover_id}")
+
+
+def _provenance(values: Any) -> str:  # noqa: ANN401 - JSON as it was stored
+    parts = (f"{name} {_text(value)}" for name, value in sorted(dict(values).items()) if value not in (None, "", []))
+    return ", ".join(parts)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - as above
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def change_key(
-    session: Session, sha256: str, verb: Verb, *, entity_id: str, note: str, confirmed: bool, dry_run: bool
+    session: Session, sha256: str, event: Event, *, entity_id: str, note: str, confirmed: bool, dry_run: bool
 ) -> int:
     """Revoke, reinstate, retire or approve; doing it twice changes nothing.
 
@@ -102,87 +144,29 @@ def change_key(
 
     Raises BadInput for what cannot be meant, NothingFound.
     """
-    prefix = _digits(sha256)
     now = datetime.now(UTC)
-    with session.store() as engine:
-        store = ConfigStore(engine)
-        idp = store.get_idp(entity_id)
-        if idp.problem is not None:
-            raise BadInput(f"{entity_id}: {idp.problem}")
-        named = _named(idp, prefix)
-        what = f"certificate {named.sha256} of {entity_id}"
-        if named.state is verb.state:
-            output.line(f"The {what} is {named.state} already.")
+    with session.store() as engine, told():
+        admin = trust_admin(session, engine)
+        planned = plan_key_act(admin, entity_id, sha256, event, now=now)
+        if planned.is_done:
+            output.line(f"The {planned.what} is {planned.before} already.")
             if dry_run:
                 output.nothing_changed()
             return ExitCode.DONE
-        if named.state not in verb.sources:
-            known = " or ".join(sorted(verb.sources))
-            raise BadInput(f"the {what} is {named.state}, and only one that is {known} can be {verb.word}")
-        concerned = _concerned(idp, named, verb)
-        consequence = verb.done.format(moment(now))
-        for text in _warnings(idp, concerned, verb):
+        for text in planned.warnings:
             output.warning(text)
         if dry_run:
-            _tell(concerned, entity_id, f"would be {verb.word}: {consequence}")
+            _tell(planned, [each.sha256 for each in planned.concerned], "would be")
             output.nothing_changed()
             return ExitCode.DONE
-        if named.state in verb.ask:
-            confirm_typed(_question(verb, what), named.sha256[:_SHORTEST_PREFIX], confirmed=confirmed)
-        changed = store.set_certificate_state(entity_id, named.sha256, verb.state, now=now, actor=actor(), note=note)
-        _tell(changed, entity_id, f"is {verb.word}: {consequence}")
+        if planned.needs_confirmation:
+            confirm_typed(planned.question, planned.named.sha256[:SHORTEST_PREFIX], confirmed=confirmed)
+        changes = act_on_key(admin, planned, now=now, actor=actor(), note=note)
+    _tell(planned, [each.certificate.sha256 for each in changes], "is")
     return ExitCode.DONE
 
 
-def _question(verb: Verb, what: str) -> str:
-    if verb.state is CertificateState.REVOKED:
-        return f"Revoking the key of {what} denies at once everything that is signed by it, old or new."
-    return f"Reinstating the key of {what} lets whoever has it sign in as any user of that IdP."
-
-
-def _digits(text: str) -> str:
-    """The digits of a SHA-256, or the first of them; colons, as other programs print them, are left out."""
-    digits = text.lower().replace(":", "").removesuffix("\u2026")
-    if not _SHORTEST_PREFIX <= len(digits) <= 64 or not _HEX.issuperset(digits):
-        raise BadInput(
-            f"SHA256: {text!r} is not a certificate's SHA-256; give at least its first {_SHORTEST_PREFIX} digits, "
-            "as `fas-evidence key list` shows them"
-        )
-    return digits
-
-
-def _named(idp: StoredIdp, prefix: str) -> SigningCertificate:
-    found = [each for each in idp.certificates if each.sha256.startswith(prefix)]
-    if not found:
-        raise NothingFound(
-            f"{idp.entity_id} has no certificate whose SHA-256 begins with {prefix}; `fas-evidence key list` shows all"
-        )
-    if len(found) > 1:
-        raise BadInput(f"SHA256: {prefix} begins {len(found)} certificates of {idp.entity_id}; give more digits")
-    return found[0]
-
-
-def _concerned(idp: StoredIdp, named: SigningCertificate, verb: Verb) -> tuple[SigningCertificate, ...]:
-    """The certificates that change: a revocation, and its end, concern the key and so all of its certificates."""
-    if CertificateState.REVOKED not in (verb.state, named.state):
-        return (named,)
-    return tuple(
-        each for each in idp.certificates if each.key_sha256 == named.key_sha256 and each.state is not verb.state
-    )
-
-
-def _warnings(idp: StoredIdp, concerned: Iterable[SigningCertificate], verb: Verb) -> Iterator[str]:
-    if verb.state in _GOOD:
-        return
-    going = {each.sha256 for each in concerned}
-    good = [each.sha256 for each in idp.certificates if each.state in _GOOD]
-    if going & set(good) and not set(good) - going:
-        yield (
-            f"it is the last trusted key of {idp.entity_id}: without another one, "
-            "all that this IdP issues is denied; import its new metadata"
-        )
-
-
-def _tell(certificates: Iterable[SigningCertificate], entity_id: str, what: str) -> None:
-    for each in certificates:
-        output.line(f"The certificate {each.sha256} of {entity_id} {what}.")
+def _tell(planned: KeyAct, digests: list[str], how: str) -> None:
+    for each in digests:
+        what = f"{how} {planned.verb.word}: {planned.consequence}"
+        output.line(f"The certificate {each} of {planned.entity_id} {what}.")

@@ -12,7 +12,9 @@ from sqlalchemy import Engine
 from evidence_service.access.model import AccessRequest, Policy, Reuse
 from evidence_service.adapters.config_store import ConfigStore, IdpChange
 from evidence_service.adapters.database import open_database
+from evidence_service.adapters.trust_store import TrustStore
 from idp_certs.metadata import IdpMetadata
+from idp_certs.rollover import Change, Event
 from tests.corpus import keys, names
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
@@ -60,6 +62,13 @@ def imported(
         actor=ACTOR,
         dry_run=dry_run,
     )
+
+
+def acted(
+    engine: Engine, event: Event, name: str = "idp", *, entity_id: str = names.IDP, now: datetime = NOW, note: str = ""
+) -> tuple[Change, ...]:
+    """Let an administrator do this to a certificate of the corpus."""
+    return TrustStore(engine).act(entity_id, keys.fingerprint(name), event, now=now, actor=ACTOR, note=note)
 
 
 def url_of(path: Path) -> str:

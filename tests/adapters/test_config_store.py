@@ -12,7 +12,8 @@ from evidence_service.adapters.config_store import ConfigStore, Conflict, NotFou
 from evidence_service.adapters.database import reading, writing
 from idp_certs.model import CertificateState, SigningCertificate
 from idp_certs.reasons import Refused, TrustReason
-from tests.adapters.given import ACTOR, DOCUMENT, LATER, NOW, POLICY, der, imported, metadata
+from idp_certs.rollover import Event
+from tests.adapters.given import ACTOR, DOCUMENT, LATER, NOW, POLICY, acted, der, imported, metadata
 from tests.corpus import keys, names
 
 
@@ -89,13 +90,11 @@ def test_a_certificate_that_comes_back_is_reported(store: ConfigStore) -> None:
     assert states(store) == dict.fromkeys(("idp", "idp_next"), CertificateState.TRUSTED)
 
 
-def test_a_revoked_certificate_stays_revoked(store: ConfigStore) -> None:
+def test_a_revoked_certificate_stays_revoked(store: ConfigStore, engine: Engine) -> None:
     """Promise 36: neither the same document nor a new certificate for the same key brings it back."""
     imported(store, "idp", "idp_next")
-    revoked = store.set_certificate_state(
-        names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=LATER, actor=ACTOR, note="stolen"
-    )
-    assert fingerprints(revoked) == ["idp"]
+    revoked = acted(engine, Event.REVOKE, now=LATER, note="stolen")
+    assert fingerprints(tuple(each.certificate for each in revoked)) == ["idp"]
     change = imported(store, "idp", "idp_renewed", "idp_next", now=LATER)
     assert states(store) == {
         "idp": CertificateState.REVOKED,
@@ -107,10 +106,10 @@ def test_a_revoked_certificate_stays_revoked(store: ConfigStore) -> None:
     assert states(store)["idp"] is CertificateState.REVOKED
 
 
-def test_removing_and_adding_does_not_forget_a_revocation(store: ConfigStore) -> None:
+def test_removing_and_adding_does_not_forget_a_revocation(store: ConfigStore, engine: Engine) -> None:
     """A revoked certificate is remembered beyond the removal of its IdP."""
     imported(store, "idp", "idp_next")
-    store.set_certificate_state(names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=NOW, actor=ACTOR)
+    acted(engine, Event.REVOKE)
     store.remove_idp(names.IDP, now=LATER, actor=ACTOR)
     assert store.list_idps() == ()
     with pytest.raises(NotFound, match=names.IDP):
@@ -119,19 +118,6 @@ def test_removing_and_adding_does_not_forget_a_revocation(store: ConfigStore) ->
     assert change.created
     assert states(store) == {"idp": CertificateState.REVOKED, "idp_next": CertificateState.TRUSTED}
     assert store.get_idp(names.IDP).policy == Policy(), "the policy does not come back"
-
-
-def test_revoking_concerns_the_key(store: ConfigStore) -> None:
-    """Two certificates for one key are revoked and reinstated together."""
-    imported(store, "idp", "idp_renewed", "idp_next")
-    changed = store.set_certificate_state(
-        names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=LATER, actor=ACTOR
-    )
-    assert fingerprints(changed) == ["idp", "idp_renewed"]
-    store.set_certificate_state(
-        names.IDP, keys.fingerprint("idp_renewed"), CertificateState.TRUSTED, now=LATER, actor=ACTOR
-    )
-    assert set(states(store).values()) == {CertificateState.TRUSTED}
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -146,10 +132,10 @@ def test_metadata_without_a_certificate_is_refused(store: ConfigStore, known: bo
     assert store.list_idps() == before
 
 
-def test_metadata_with_only_revoked_certificates_is_refused(store: ConfigStore) -> None:
+def test_metadata_with_only_revoked_certificates_is_refused(store: ConfigStore, engine: Engine) -> None:
     """It would leave the IdP without any key (promise 39)."""
     imported(store, "idp", "idp_next")
-    store.set_certificate_state(names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=NOW, actor=ACTOR)
+    acted(engine, Event.REVOKE)
     with pytest.raises(Refused) as caught:
         imported(store, "idp", "idp_renewed")
     assert caught.value.finding.reason is TrustReason.METADATA_NO_CERT
@@ -210,7 +196,6 @@ def test_what_is_unknown_is_not_found(store: ConfigStore) -> None:
         lambda: store.remove_rule("urn:x", now=NOW, actor=ACTOR),
         lambda: store.revoke_plugin("urn:x", now=NOW, actor=ACTOR),
         lambda: store.get_document("urn:x"),
-        lambda: store.set_certificate_state(names.IDP, "urn:x", CertificateState.REVOKED, now=NOW, actor=ACTOR),
     ):
         with pytest.raises(NotFound, match="urn:x"):
             act()
@@ -326,9 +311,7 @@ def test_every_act_is_in_the_journal_and_raises_the_counter(store: ConfigStore, 
         ("policy_set", lambda: store.set_policy(names.IDP, POLICY, now=NOW, actor=ACTOR)),
         (
             "certificate_revoked",
-            lambda: store.set_certificate_state(
-                names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=NOW, actor=ACTOR
-            ),
+            lambda: acted(engine, Event.REVOKE),
         ),
         ("rule_set", lambda: store.set_rule(FasRule(name="a"), now=NOW, actor=ACTOR)),
         ("rule_removed", lambda: store.remove_rule("a", now=NOW, actor=ACTOR)),

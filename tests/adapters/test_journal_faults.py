@@ -24,10 +24,21 @@ from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import SchemaMismatch, open_database
 from evidence_service.adapters.journal import Journal, JournalUnavailable, find_decisions, load_decision
 from evidence_service.adapters.snapshots import load_snapshot, stored_snapshot
-from idp_certs.model import CertificateState
-from tests.adapters.given import ACTOR, NOW, POLICY, backed_up, configured, imported, put_in_place, request, url_of
+from idp_certs.rollover import Event
+from tests.adapters.given import (
+    ACTOR,
+    NOW,
+    POLICY,
+    acted,
+    backed_up,
+    configured,
+    imported,
+    put_in_place,
+    request,
+    url_of,
+)
 from tests.adapters.recording import entry, launch, running
-from tests.corpus import keys, names
+from tests.corpus import names
 
 ROOT = Path(__file__).parents[2]
 
@@ -340,9 +351,7 @@ def test_ten_thousand_decisions_judged_again_are_the_same(tmp_path: Path) -> Non
         lambda: store.set_policy(names.IDP, replace(POLICY, reuse=Reuse.FRESH_ONCE), now=NOW, actor=ACTOR),
         lambda: store.set_rule(FasRule(name="strict", max_age=timedelta(minutes=5)), now=NOW, actor=ACTOR),
         lambda: imported(store, "idp_next", policy=POLICY, now=NOW + timedelta(minutes=1)),
-        lambda: store.set_certificate_state(
-            names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=NOW, actor=ACTOR
-        ),
+        lambda: acted(engine, Event.REVOKE),
     ):
         change()
         snapshots.append(load_snapshot(engine, secrets_dir=None))

@@ -38,12 +38,14 @@ from evidence_service.adapters.snapshots import (
     stored_snapshot,
 )
 from idp_certs.model import Acceptance, CertificateState
+from idp_certs.rollover import Event
 from tests.adapters.given import (
     ACTOR,
     DOCUMENT,
     LATER,
     NOW,
     POLICY,
+    acted,
     backed_up,
     der,
     imported,
@@ -257,12 +259,12 @@ def test_a_refresh_swaps_trust_and_plugins_together(store: ConfigStore, engine: 
     assert holder.current() is before
     store.enroll_plugin(name="cert", certificate_der=der("leaf"), now=NOW, actor=ACTOR)
     store.enroll_plugin(name="key", bearer_key_sha256="a" * 64, now=NOW, actor=ACTOR)
-    store.set_certificate_state(names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=LATER, actor=ACTOR)
+    acted(engine, Event.REVOKE, now=LATER)
     assert holder.plugins.by_key == {}
     assert holder.refresh()
     assert holder.plugins.by_certificate == {keys.fingerprint("leaf"): "cert"}
     assert holder.plugins.by_key == {"a" * 64: "key"}
-    assert holder.current().trust.providers[names.IDP].certificates[0].state is CertificateState.REVOKED
+    assert holder.current().trust.providers[names.IDP].certificates[-1].state is CertificateState.REVOKED
     assert before.trust.providers[names.IDP].certificates[0].state is CertificateState.TRUSTED
     store.revoke_plugin("cert", now=LATER, actor=ACTOR)
     assert holder.refresh()
@@ -277,9 +279,9 @@ def test_an_unreadable_key_does_not_hold_back_a_revocation(store: ConfigStore, e
     path.unlink()
     missing = str(tmp_path / "never.pem")
     store.set_policy(names.IDP, replace(POLICY, decryption_keys=(str(path), missing)), now=NOW, actor=ACTOR)
-    store.set_certificate_state(names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=LATER, actor=ACTOR)
+    acted(engine, Event.REVOKE, now=LATER)
     assert holder.refresh()
-    assert holder.current().trust.providers[names.IDP].certificates[0].state is CertificateState.REVOKED
+    assert holder.current().trust.providers[names.IDP].certificates[-1].state is CertificateState.REVOKED
     assert set(holder.current().decryption_keys) == {str(path)}
     assert len(holder.problems) == 2
     path.write_text((keys.HERE / "sp.pem").read_text())
@@ -324,15 +326,13 @@ def test_a_restored_database_is_taken_over_whatever_its_counter(tmp_path: Path) 
     imported(store, "idp", "idp_next")
     backup = backed_up(path)
     other = open_database(url_of(backup))
-    ConfigStore(other).set_certificate_state(
-        names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=LATER, actor=ACTOR
-    )
+    acted(other, Event.REVOKE, now=LATER)
     other.dispose()
     store.set_idp_enabled(names.IDP, True, now=LATER, actor=ACTOR)
     holder = SnapshotHolder(engine, secrets_dir=None)
     put_in_place(backup, path)
     assert holder.refresh()
-    assert holder.current().trust.providers[names.IDP].certificates[0].state is CertificateState.REVOKED
+    assert holder.current().trust.providers[names.IDP].certificates[-1].state is CertificateState.REVOKED
     assert holder.problems == ()
     assert not holder.refresh()
     engine.dispose()
@@ -393,11 +393,11 @@ def test_a_damaged_rule_denies_and_holds_nothing_back(
     holder = SnapshotHolder(engine, secrets_dir=None)
     assert holder.problems == ()
     changed_outside(tmp_path / "fas-evidence.db", statement)
-    store.set_certificate_state(names.IDP, keys.fingerprint("idp"), CertificateState.REVOKED, now=LATER, actor=ACTOR)
+    acted(engine, Event.REVOKE, now=LATER)
     assert holder.refresh()
     for each in (holder, SnapshotHolder(engine, secrets_dir=None)):
         snapshot = each.current()
-        assert snapshot.trust.providers[names.IDP].certificates[0].state is CertificateState.REVOKED
+        assert snapshot.trust.providers[names.IDP].certificates[-1].state is CertificateState.REVOKED
         (problem,) = each.problems
         assert "changed from outside" in problem
         damaged = [rule for rule in snapshot.rules.values() if rule.entity_ids == frozenset()]
@@ -461,13 +461,13 @@ def test_no_malformed_value_stops_a_start_or_a_revocation(
 ) -> None:
     """Promise 23, promise 35: any one column of any one row; what is intact still changes."""
     path = tmp_path / "fas-evidence.db"
-    imported(store, "idp")
     imported(store, "idp_b", entity_id=names.OTHER_IDP)
+    imported(store, "idp")
     store.set_rule(FasRule(name="default", mode=Mode.OBSERVE), now=NOW, actor=ACTOR)
     store.enroll_plugin(name="fas1", bearer_key_sha256="a" * 64, now=NOW, actor=ACTOR)
-    row = f"FROM {table} WHERE rowid = (SELECT max(rowid) FROM {table})"
-    states = itertools.cycle((CertificateState.REVOKED, CertificateState.TRUSTED))
+    acts = itertools.cycle(((Event.REVOKE, CertificateState.REVOKED), (Event.REINSTATE, CertificateState.TRUSTED)))
     connection = sqlite3.connect(path, isolation_level=None)
+    row = f"FROM {table} WHERE rowid = (SELECT min(rowid) FROM {table})"
     columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
     for column, value in itertools.product(columns, MALFORMED):
         if table == "config_state" and column == "counter":
@@ -478,8 +478,8 @@ def test_no_malformed_value_stops_a_start_or_a_revocation(
             connection.execute(f"UPDATE {table} SET {column} = {value} WHERE rowid = ?", (number,))
         except sqlite3.IntegrityError:
             continue  # the database itself refuses it
-        state = next(states)
-        store.set_certificate_state(names.IDP, keys.fingerprint("idp"), state, now=LATER, actor=ACTOR)
+        event, state = next(acts)
+        acted(engine, event, now=LATER)
         assert holder.refresh(), (column, value, holder.problems)
         for each in (holder, SnapshotHolder(engine, secrets_dir=None, stale_action="deny")):
             (certificate,) = each.current().trust.providers[names.IDP].certificates
