@@ -16,7 +16,7 @@ from starlette.routing import Route
 from evidence_service.adapters.snapshots import Plugins
 from evidence_service.settings import Settings
 from evidence_service.web.auth import Authenticator
-from evidence_service.web.decisions import Decisions, Journal, Limits, Snapshots
+from evidence_service.web.decisions import Decisions, Journal, Limits, Refreshes, Snapshots
 from evidence_service.web.health import Health, Probes
 from evidence_service.web.problems import SecurityHeaders, problem
 
@@ -42,6 +42,7 @@ def limits_of(settings: Settings) -> Limits:
         max_in_flight=settings.max_in_flight,
         clock_tolerance=timedelta(seconds=settings.clock_tolerance_seconds),
         store_grace=timedelta(seconds=settings.store_grace_seconds),
+        cool_down=settings.metadata_cool_down_seconds,
     )
 
 
@@ -52,11 +53,13 @@ def build_app(
     settings: Settings,
     clock: Callable[[], datetime] = utc_now,
     revoked: Callable[[], frozenset[str]] = frozenset,
+    refreshes: Refreshes | None = None,
     at_stage: Callable[[str], None] | None = None,
 ) -> FastAPI:
     """The decision plane as an ASGI application; `app.state` holds its `decisions` and its `health`.
 
-    `revoked` answers fingerprints of plug-ins that were shut out. `at_stage` is for tests that plant faults.
+    `revoked` answers fingerprints of plug-ins that were shut out. Without `refreshes` no launch waits for new trust.
+    `at_stage` is for tests that plant faults.
     """
     authenticator = Authenticator(
         lambda: configuration.plugins,
@@ -70,6 +73,7 @@ def build_app(
         authenticator=authenticator,
         clock=clock,
         limits=limits_of(settings),
+        refreshes=refreshes,
         at_stage=at_stage,
     )
     health = Health(

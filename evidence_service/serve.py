@@ -7,17 +7,19 @@ import contextlib
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from sqlalchemy import Engine
 
 from evidence_service.access.model import Mode, Snapshot
+from evidence_service.access.plausible import UnknownSigner
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import StoreUnavailable, open_database
 from evidence_service.adapters.journal import Journal
 from evidence_service.adapters.snapshots import Plugins, SnapshotHolder
+from evidence_service.adapters.unknown_signers import UnknownSigners
 from evidence_service.app import build_app
 from evidence_service.settings import Settings
 from evidence_service.web.health import Health
@@ -38,6 +40,9 @@ from evidence_service.web.transport import TransportLimits
 OK, BAD_INPUT, DEPENDENCY_FAILED = 0, 2, 3
 LAST_LINES_SECONDS = 1.0
 """How long the end waits for whoever reads the log."""
+
+HURRIED_SECONDS = 0.05
+"""How often a changed configuration is looked for while a launch waits for one."""
 
 _log = structlog.get_logger()
 
@@ -90,10 +95,18 @@ async def _serve(settings: Settings, engine: Engine, listener: socket.socket, tl
     journal = Journal(engine)
     callers = _Callers(engine, tls)
     callers.load()
-    followed = _Followed(holder)
-    app = build_app(configuration=followed, journal=journal, settings=settings, revoked=lambda: callers.revoked)
+    signers = UnknownSigners(engine)
+    followed = _Followed(holder, signers)
+    app = build_app(
+        configuration=followed,
+        journal=journal,
+        settings=settings,
+        revoked=lambda: callers.revoked,
+        refreshes=followed,
+    )
     health: Health = app.state.health
     journal.start()
+    signers.start()
 
     def follow() -> Coroutine[Any, Any, None]:
         return _keep_fresh(settings, followed, callers, tls, health)
@@ -120,15 +133,24 @@ async def _serve(settings: Settings, engine: Engine, listener: socket.socket, tl
         refresher.cancel()
         await asyncio.wait([refresher])
         await journal.stop()
+        await asyncio.to_thread(signers.stop)
     _log.info("stopped")
 
 
 class _Followed:
-    """The configuration, which is current only as long as somebody follows its changes (promise 35)."""
+    """The configuration, which is current only as long as somebody follows its changes (promise 35).
 
-    def __init__(self, holder: SnapshotHolder) -> None:
+    Launches may wait for a change; while one does, changes are looked for more often.
+    """
+
+    def __init__(self, holder: SnapshotHolder, signers: UnknownSigners) -> None:
         self.holder = holder
         self.following = True
+        self._signers = signers
+        self._current = holder.current()
+        self._waiting = 0
+        self._wanted = asyncio.Event()
+        self._swapped = asyncio.Event()
 
     def current(self) -> Snapshot:
         return self.holder.current()
@@ -140,6 +162,38 @@ class _Followed:
     @property
     def age(self) -> timedelta:
         return self.holder.age if self.following else timedelta.max
+
+    def subscribed(self, entity_id: str) -> bool:
+        return entity_id in self.holder.subscribed
+
+    def report(self, signer: UnknownSigner, now: datetime) -> None:
+        self._signers.report(signer, now)
+
+    async def swapped(self) -> None:
+        self._waiting += 1
+        self._wanted.set()
+        try:
+            await self._swapped.wait()
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted.clear()
+
+    def looked(self) -> None:
+        """Changes were looked for; whoever waits for one goes on if there was any."""
+        self.following = True
+        current = self.holder.current()
+        if current is not self._current:
+            self._current = current
+            self._swapped.set()
+            self._swapped = asyncio.Event()
+
+    async def pause(self, seconds: float) -> None:
+        """Until it is time to look again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
+                await asyncio.sleep(HURRIED_SECONDS)
 
 
 class _Callers:
@@ -204,12 +258,12 @@ async def _keep_fresh(
         if pending.done():
             error = pending.exception()
             pending = None
-            followed.following = True
+            followed.looked()
             if isinstance(error, (StoreUnavailable, TlsError)):
                 _log.error("refresh_failed", problem=str(error))
             elif error is not None:
                 _log.error("refresh_failed", exc_info=error)
-            await asyncio.sleep(settings.refresh_seconds)
+            await followed.pause(settings.refresh_seconds)
 
 
 def _announce(

@@ -34,7 +34,8 @@ from evidence_service.access.model import (
 from evidence_service.access.reasons import AccessReason
 from evidence_service.access.reuse import check_reuse
 from evidence_service.access.rules import RULES
-from evidence_service.access.verify import VerifiedEvidence, verify_evidence
+from evidence_service.access.verify import ReadEvidence, VerifiedEvidence, verify_evidence
+from idp_certs.model import CertificateState
 from idp_certs.reasons import Finding, Reason, Refused, TrustReason
 
 DEFAULT_RULE = "default"
@@ -126,19 +127,31 @@ def examine(
             verified = verify_evidence(request.evidence, snapshot)
     except Refused as refused:
         return _ended(refused.finding, refused.entity_id)
-    facts = _facts(request, snapshot, verified, now)
-    checks = [*_VERIFIED, *_trust(verified, now)]
+    summary, asked = question(request, snapshot, verified, now, seen=seen)
+    checks = (*_VERIFIED, *asked)
+    findings = findings_of(checks)
+    decision: Decision = (
+        Deny(findings=findings, assertion=summary, entity_id=verified.provider.entity_id)
+        if findings
+        else Allow(assertion=summary)
+    )
+    return Examination(decision=decision, checks=checks, not_reached=())
+
+
+def question(
+    request: AccessRequest, snapshot: Snapshot, content: ReadEvidence, now: datetime, *, seen: Sighting | None = None
+) -> tuple[AssertionSummary, tuple[Check, ...]]:
+    """Every rule, re-use included, asked of `content`; whether a signature vouches for that content is not asked.
+
+    All are asked even where one objects, so that all findings show.
+    """
+    facts = _facts(request, snapshot, content, now)
+    checks = [*_trust(content, now)]
     for rule in RULES:
         checks.extend(rule(facts))
-    summary = _summary(verified, facts)
-    # Built to be judged, not yet given: re-use is asked even when another rule objects, so that all findings show.
-    allow = Allow(assertion=summary)
-    checks.extend(check_reuse(allow, verified.policy, request.upn, seen, now))
-    findings = findings_of(checks)
-    decision: Decision = allow
-    if findings:
-        decision = Deny(findings=findings, assertion=summary, entity_id=verified.provider.entity_id)
-    return Examination(decision=decision, checks=tuple(checks), not_reached=())
+    summary = _summary(content, facts)
+    checks.extend(check_reuse(summary, content.policy, request, seen, now))
+    return summary, tuple(checks)
 
 
 def mode_of(request: AccessRequest, snapshot: Snapshot) -> Mode:
@@ -154,34 +167,34 @@ def _rule(request: AccessRequest, snapshot: Snapshot) -> tuple[FasRule | None, b
     return rule, rule is not None
 
 
-def _facts(request: AccessRequest, snapshot: Snapshot, verified: VerifiedEvidence, now: datetime) -> Facts:
+def _facts(request: AccessRequest, snapshot: Snapshot, content: ReadEvidence, now: datetime) -> Facts:
     rule, known = _rule(request, snapshot)
     return Facts(
         request=request,
-        policy=verified.policy,
+        policy=content.policy,
         rule=rule,
         rule_is_known=known,
-        entity_id=verified.provider.entity_id,
-        response=verified.response,
-        assertion=verified.assertion,
-        certificates=verified.certificates,
-        times=times_of(verified.assertion),
+        entity_id=content.provider.entity_id,
+        response=content.response,
+        assertion=content.assertion,
+        certificates=content.certificates,
+        times=times_of(content.assertion),
         now=now,
     )
 
 
-def _trust(verified: VerifiedEvidence, now: datetime) -> Iterator[Check]:
+def _trust(content: ReadEvidence, now: datetime) -> Iterator[Check]:
     """What depends on the time about the IdP and its certificates."""
-    deny_after = verified.provider.deny_after
+    deny_after = content.provider.deny_after
     if deny_after is not None:
         yield Check(
             reason=AccessReason.METADATA_STALE,
             passed=now <= deny_after,
             expected=deny_after,
             presented=now,
-            where=verified.provider.entity_id,
+            where=content.provider.entity_id,
         )
-    for certificate in verified.certificates if verified.policy.enforce_certificate_dates else ():
+    for certificate in content.certificates if content.policy.enforce_certificate_dates else ():
         dates = certificate.x509.not_valid_before_utc, certificate.x509.not_valid_after_utc
         yield Check(
             reason=TrustReason.CERTIFICATE_EXPIRED,
@@ -192,18 +205,20 @@ def _trust(verified: VerifiedEvidence, now: datetime) -> Iterator[Check]:
         )
 
 
-def _summary(verified: VerifiedEvidence, facts: Facts) -> AssertionSummary:
+def _summary(content: ReadEvidence, facts: Facts) -> AssertionSummary:
+    retiring = [each.since for each in content.certificates if each.state is CertificateState.RETIRING]
     authenticated = [time.instant for time in facts.times.authn if time.instant is not None]
     return AssertionSummary(
-        issuer=verified.provider.entity_id,
-        assertion_id=verified.assertion.assertion_id,
-        content_sha256=verified.content_sha256,
-        certificate_sha256=verified.certificates[-1].sha256,
-        signed=verified.signed,
-        encrypted=verified.encrypted,
+        issuer=content.provider.entity_id,
+        assertion_id=content.assertion.assertion_id,
+        content_sha256=content.content_sha256,
+        certificate_sha256=content.certificates[-1].sha256 if content.certificates else "",
+        signed=content.signed,
+        encrypted=content.encrypted,
         upn=mapped_upn(facts),
         issue_instant=facts.times.issue.instant,
         authn_instant=authenticated[0] if authenticated else None,
+        retiring_since=min(retiring, default=None),
     )
 
 

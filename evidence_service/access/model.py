@@ -222,7 +222,11 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssertionSummary:
-    """What an operator is shown of evidence whose signature held; also of a denied one. Times are UTC."""
+    """What an operator is shown of evidence whose signature held; also of a denied one. Times are UTC.
+
+    `retiring_since` is when the removal of the signing certificate was first observed, if it is *retiring*; the first
+    such instant where several signed.
+    """
 
     issuer: str
     assertion_id: str
@@ -233,6 +237,7 @@ class AssertionSummary:
     upn: str | None = None
     issue_instant: datetime | None = None
     authn_instant: datetime | None = None
+    retiring_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import timedelta
 from enum import StrEnum
@@ -37,6 +37,11 @@ def parse_policy(text: str) -> Policy:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
         raise PolicyError("", f"not TOML: {' '.join(str(error).split())}") from None
+    return policy_of(document)
+
+
+def policy_of(document: Mapping[str, Any]) -> Policy:
+    """The policy with these members, as a policy file writes them. Raises PolicyError."""
     known = get_type_hints(Policy)
     for member in document:
         if member not in known:

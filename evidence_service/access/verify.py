@@ -3,13 +3,17 @@
 In this order: bytes, shape, which IdP it claims to be from (a hint that only picks whose keys to try), signatures,
 decryption and the same again on the plaintext. The result does not depend on the time, so it may be remembered for
 one snapshot; everything that does depend on the time is judged afresh by `decide`.
+
+How evidence is read (`read_content`) and what vouches for its signatures (`Signing`) are apart, because plausibility
+reads the same way without trusting. Only `verify_evidence` makes `VerifiedEvidence`, the one kind that `decide` takes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Protocol
 
 from lxml import etree
 
@@ -49,10 +53,10 @@ _SIGNABLE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedEvidence:
-    """Content that a certificate known for `provider` signed. `response` is signed only where `signed` says so.
+class ReadEvidence:
+    """What evidence says, whoever signed it. `response` is signed only where `signed` says so.
 
-    `content_sha256` is the digest of the canonical assertion; `certificates` are those that verified, each once.
+    `content_sha256` is the digest of the canonical assertion; `certificates` are those that signed, each once.
     """
 
     provider: IdentityProvider
@@ -63,6 +67,43 @@ class VerifiedEvidence:
     signed: RequireSigned
     encrypted: bool
     certificates: tuple[SigningCertificate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedEvidence(ReadEvidence):
+    """Content that certificates known for `provider` signed."""
+
+
+class SignedPart(Protocol):
+    """One signed element, as parsed from the octets that the signature covers; `certificate` is whose, if known."""
+
+    @property
+    def element(self) -> etree._Element:
+        """The element."""
+
+    @property
+    def octets(self) -> bytes:
+        """Its canonical form."""
+
+    @property
+    def certificate(self) -> SigningCertificate | None:
+        """Whose key signed."""
+
+
+class Signing(Protocol):
+    """What vouches for a signature."""
+
+    def __call__(
+        self,
+        data: bytes,
+        signature: etree._Element,
+        *,
+        location: str,
+        policy: Policy,
+        provider: IdentityProvider,
+        snapshot: Snapshot,
+    ) -> SignedPart:
+        """What `signature` covers, which stands at `location` of document `data`. Raises Refused."""
 
 
 def claimed_provider(shape: ResponseShape, snapshot: Snapshot) -> IdentityProvider | None:
@@ -91,15 +132,22 @@ def verify_evidence(evidence: tuple[bytes, ...], snapshot: Snapshot) -> Verified
     """What was signed, by which certificate of which IdP. Raises Refused and nothing else for any bytes."""
     shape = parse_response(read_evidence(evidence))
     try:
-        return _verify_shape(shape, snapshot)
+        read = read_content(shape, snapshot, by_known_certificate)
     except Refused as refused:
         with contextlib.suppress(Refused):
             provider = claimed_provider(shape, snapshot)
             refused.entity_id = None if provider is None else provider.entity_id
         raise
+    return VerifiedEvidence(**{each.name: getattr(read, each.name) for each in fields(read)})
 
 
-def _verify_shape(shape: ResponseShape, snapshot: Snapshot) -> VerifiedEvidence:
+def read_content(
+    shape: ResponseShape, snapshot: Snapshot, signing: Signing, *, without_certificates: bool = False
+) -> ReadEvidence:
+    """What the evidence says, where `signing` vouches for its signatures. Raises Refused.
+
+    `without_certificates`: an IdP that no certificate is trusted for will do.
+    """
     signable = [shape.root] if shape.is_encrypted else [shape.root, shape.assertion]
     signatures = find_signatures(shape.root, signable)
     provider = claimed_provider(shape, snapshot)
@@ -112,8 +160,8 @@ def _verify_shape(shape: ResponseShape, snapshot: Snapshot) -> VerifiedEvidence:
             presented=" / ".join(dict.fromkeys(claimed_issuers(shape.root, shape.assertion))),
             where="Assertion.Issuer",
         )
-    policy = _usable(provider, policy)
-    return _verify(shape, signatures, provider, policy, snapshot)
+    policy = _usable(provider, policy, without_certificates=without_certificates)
+    return _read(shape, signatures, provider=provider, policy=policy, snapshot=snapshot, signing=signing)
 
 
 def _check_signatures(signatures: dict[etree._Element, etree._Element], policy: Policy | None) -> None:
@@ -123,29 +171,31 @@ def _check_signatures(signatures: dict[etree._Element, etree._Element], policy: 
         )
 
 
-def _usable(provider: IdentityProvider, policy: Policy | None) -> Policy:
+def _usable(provider: IdentityProvider, policy: Policy | None, *, without_certificates: bool) -> Policy:
     if not provider.enabled:
         raise Refused(AccessReason.IDP_DISABLED, expected="an enabled IdP", presented=provider.entity_id)
     problems = ("there is no policy",) if policy is None else policy_problems(policy)
     if policy is None or problems:
         raise Refused(AccessReason.CONFIG_INVALID, expected="a complete policy", presented="; ".join(problems))
-    if not provider.certificates:
+    if not provider.certificates and not without_certificates:
         raise Refused(TrustReason.NO_TRUSTED_CERTIFICATE, expected="a trusted certificate", presented="none")
     return policy
 
 
-def _verify(
+def _read(
     shape: ResponseShape,
     signatures: dict[etree._Element, etree._Element],
+    *,
     provider: IdentityProvider,
     policy: Policy,
     snapshot: Snapshot,
-) -> VerifiedEvidence:
+    signing: Signing,
+) -> ReadEvidence:
     signed_response = signed_assertion = None
     if not shape.is_encrypted:
         _check_signed(policy, response=shape.root in signatures, assertion=shape.assertion in signatures)
     if shape.root in signatures:
-        signed_response = _signed(
+        signed_response = signing(
             shape.data, signatures[shape.root], location="./", policy=policy, provider=provider, snapshot=snapshot
         )
     if shape.is_encrypted:
@@ -159,7 +209,7 @@ def _verify(
         if policy.encryption is Encryption.REQUIRED:
             raise Refused(AccessReason.ENCRYPTION_REQUIRED, expected="an encrypted assertion", presented="a plain one")
     if signature is not None:
-        signed_assertion = _signed(
+        signed_assertion = signing(
             data, signature, location=f"./{_ASSERTION}/", policy=policy, provider=provider, snapshot=snapshot
         )
     return _content(
@@ -202,7 +252,7 @@ def _decrypt(shape: ResponseShape, policy: Policy, snapshot: Snapshot) -> tuple[
     return data, envelope
 
 
-def _signed(
+def by_known_certificate(
     data: bytes,
     signature: etree._Element,
     *,
@@ -255,12 +305,12 @@ def _content(
     shape: ResponseShape,
     assertion: etree._Element,
     *,
-    signed_response: SignedElement | None,
-    signed_assertion: SignedElement | None,
+    signed_response: SignedPart | None,
+    signed_assertion: SignedPart | None,
     provider: IdentityProvider,
     policy: Policy,
-) -> VerifiedEvidence:
-    """Read only what was verified; the unsigned Response beside a signed assertion can merely cause a refusal."""
+) -> ReadEvidence:
+    """Read only what was signed; the unsigned Response beside a signed assertion can merely cause a refusal."""
     response = shape.root if signed_response is None else signed_response.element
     if signed_assertion is not None:
         element, octets = signed_assertion.element, signed_assertion.octets
@@ -270,7 +320,7 @@ def _content(
         octets = etree.tostring(element, method="c14n", exclusive=True)
     names = frozenset(source.removeprefix("attribute:") for source in policy.upn_from if source != "nameid")
     signatures = [each for each in (signed_response, signed_assertion) if each is not None]
-    return VerifiedEvidence(
+    return ReadEvidence(
         provider=provider,
         policy=policy,
         response=read_response(response),
@@ -282,5 +332,5 @@ def _content(
         if signed_assertion is not None
         else RequireSigned.RESPONSE,
         encrypted=shape.is_encrypted,
-        certificates=tuple(dict.fromkeys(each.certificate for each in signatures)),
+        certificates=tuple(dict.fromkeys(each.certificate for each in signatures if each.certificate is not None)),
     )

@@ -3,6 +3,9 @@
 One thread writes. It takes all entries that gathered while it was committing the last ones and commits them together
 (no waiting window), in the order in which they came: there, holding the database's write lock, is the only place where
 the order of two presentations of the same evidence is defined, so there the re-use rule is applied.
+
+In the same transaction it counts whose evidence was allowed (`usage`), so that the count agrees with the records. It
+counts what was judged good, not what observe mode let pass.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, Table, bindparam, select, update
+from sqlalchemy import Connection, Engine, Row, Table, bindparam, func, select, update
 from sqlalchemy import exc as sa_exc
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evidence_service.access.decide import decide
 from evidence_service.access.model import (
@@ -60,9 +64,10 @@ from evidence_service.adapters.database import (
     sightings,
     snapshots,
     to_microseconds,
+    usage,
 )
 from evidence_service.adapters.snapshots import snapshot_document, stored_snapshot
-from idp_certs.reasons import Finding
+from idp_certs.reasons import Finding, TrustReason
 
 _log = logging.getLogger(__name__)
 
@@ -79,12 +84,17 @@ _PROBE_SECONDS = 1.0
 _PIECE = 2047  # bytes; hashlib releases the interpreter lock from 2048 on
 _SMALL = 16 * _PIECE
 _DELETE = b"\x7f"  # the one control character of ASCII that JSON does not escape
+_DAY = timedelta(days=1)
+_EPOCH = from_microseconds(0)
 _FSYNC_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 Answered = Literal["yes", "late"]
 
 _Key = tuple[str, str]
 """Issuer and assertion ID."""
+
+_UseKey = tuple[str, str, int]
+"""Entity ID, SHA-256 of the certificate, day."""
 
 _OPTIONAL = (
     "phase",
@@ -110,6 +120,28 @@ _SET_LATE = (
     .where(decisions.c.decision_id.in_(bindparam("ids", expanding=True)))
     .values(answered=bindparam("late"))
 )
+
+
+def _counting() -> Any:  # noqa: ANN401 - its type says nothing
+    add = upsert(usage)
+    new = add.excluded
+    both = ("sign_ins", "launches", "late_sign_ins")
+    return add.on_conflict_do_update(
+        index_elements=["entity_id", "certificate_sha256", "day"],
+        set_={
+            **{name: usage.c[name] + new[name] for name in both},
+            "first_sign_in": _either(func.min, usage.c.first_sign_in, new.first_sign_in),
+            "last_sign_in": _either(func.max, usage.c.last_sign_in, new.last_sign_in),
+        },
+    )
+
+
+def _either(choose: Any, old: Any, new: Any) -> Any:  # noqa: ANN401 - as above
+    """The lesser or the greater of two, of which one may be NULL."""
+    return choose(func.coalesce(old, new), func.coalesce(new, old))
+
+
+_COUNT_USE = _counting()
 
 
 class JournalUnavailable(Exception):  # noqa: N818 - a state of the world, named as the reason code is
@@ -245,6 +277,27 @@ class _Pending:
     given_up: bool = False
 
 
+@dataclass(slots=True)
+class _Use:
+    """What one transaction adds to the use of a certificate on a day."""
+
+    launches: int = 0
+    sign_ins: int = 0
+    late_sign_ins: int = 0
+    first_sign_in: datetime | None = None
+    last_sign_in: datetime | None = None
+
+    def add(self, now: datetime, *, first: bool, late: bool) -> None:
+        """Count one allow; `first` of this evidence, `late` as its certificate was withdrawn by then."""
+        self.launches += 1
+        if not first:
+            return
+        self.sign_ins += 1
+        self.late_sign_ins += late
+        self.first_sign_in = now if self.first_sign_in is None else min(self.first_sign_in, now)
+        self.last_sign_in = now if self.last_sign_in is None else max(self.last_sign_in, now)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Work:
     """What one transaction will write."""
@@ -253,7 +306,21 @@ class _Work:
     contents: dict[str, bytes] = field(default_factory=dict)
     documents: dict[str, str] = field(default_factory=dict)
     first: dict[_Key, Sighting] = field(default_factory=dict)
+    uses: dict[_UseKey, _Use] = field(default_factory=dict)
     latest: datetime | None = None
+
+    def judge(self, key: _Key, entry: Entry, seen: dict[_Key, Sighting]) -> Decision:
+        """The decision by what was seen; where it is an allow, the use counts, and the first time is remembered."""
+        before = seen.get(key)
+        decision = _with_sighting(entry, before)
+        if isinstance(decision, Allow):
+            if before is None:
+                seen[key] = self.first[key] = sighting_of(decision, entry.request.upn, entry.now)
+            assertion = decision.assertion
+            day = assertion.issuer, assertion.certificate_sha256, (entry.now - _EPOCH) // _DAY
+            use = self.uses.setdefault(day, _Use())
+            use.add(entry.now, first=before is None, late=assertion.retiring_since is not None)
+        return decision
 
 
 _WAKE = object()
@@ -556,12 +623,9 @@ class Journal:
         try:
             if pending.given_up:
                 decision = refused(AccessReason.DEADLINE)
-            else:
-                key = pending.key
-                before = seen.get(key) if key is not None else None
-                decision = _with_sighting(entry, before)
-                if key is not None and before is None and isinstance(decision, Allow):
-                    seen[key] = work.first[key] = sighting_of(decision, entry.request.upn, entry.now)
+            elif pending.key is not None:
+                before = seen.get(pending.key)
+                decision = work.judge(pending.key, entry, seen)
         except Exception:  # noqa: BLE001
             _log.exception("decision %s is denied", entry.decision_id)
             decision, before = refused(AccessReason.INTERNAL_ERROR), None
@@ -614,6 +678,23 @@ class Journal:
             ],
         )
         self._add_decisions.insert(connection, work.rows)
+        if work.uses:
+            connection.execute(
+                _COUNT_USE,
+                [
+                    {
+                        "entity_id": entity_id,
+                        "certificate_sha256": sha256,
+                        "day": day,
+                        "sign_ins": use.sign_ins,
+                        "launches": use.launches,
+                        "late_sign_ins": use.late_sign_ins,
+                        "first_sign_in": use.first_sign_in,
+                        "last_sign_in": use.last_sign_in,
+                    }
+                    for (entity_id, sha256, day), use in work.uses.items()
+                ],
+            )
 
     def _remember(self, work: _Work) -> None:
         """What need not be offered to the database again."""
@@ -706,7 +787,7 @@ def _inserter(engine: Engine, table: Table, *, ignore_known: bool = False, witho
 def _with_sighting(entry: Entry, seen: Sighting | None) -> Decision:
     if isinstance(entry.decision, Allow):
         policy = entry.snapshot.policies[entry.decision.assertion.issuer]
-        return judge_reuse(entry.decision, policy, entry.request.upn, seen, entry.now)
+        return judge_reuse(entry.decision, policy, entry.request, seen, entry.now)
     if seen is None:
         return entry.decision
     # It was judged as if presented for the first time, and was not.
@@ -723,14 +804,15 @@ def _encode(value: object) -> str:
 
 
 def _sighting_key(decision: Decision) -> _Key | None:
-    """What to look for, where the outcome can depend on it: an allow, or a deny for want of freshness."""
-    if isinstance(decision, Deny) and not any(
-        finding.reason is AccessReason.EVIDENCE_NOT_FRESH for finding in decision.findings
-    ):
+    """What to look for, where the outcome can depend on it: an allow, or a deny that a first presentation may earn."""
+    if isinstance(decision, Deny) and not any(finding.reason in _FIRST_ONLY for finding in decision.findings):
         return None
     if decision.assertion is None:
         return None
     return decision.assertion.issuer, decision.assertion.assertion_id
+
+
+_FIRST_ONLY = (AccessReason.EVIDENCE_NOT_FRESH, TrustReason.CERTIFICATE_RETIRED)
 
 
 def _key_digest(key: _Key) -> str:
@@ -802,6 +884,8 @@ def _outcome(decision: Decision) -> dict[str, Any]:
             "issue_instant": None if assertion.issue_instant is None else to_microseconds(assertion.issue_instant),
             "authn_instant": None if assertion.authn_instant is None else to_microseconds(assertion.authn_instant),
         }
+        if assertion.retiring_since is not None:
+            outcome["assertion"]["retiring_since"] = to_microseconds(assertion.retiring_since)
     if isinstance(decision, Allow):
         if decision.rule is not None or decision.security_context is not None:
             outcome["rule"], outcome["security_context"] = decision.rule, decision.security_context
@@ -865,7 +949,7 @@ def _stored_decision(
 
 def _assertion_in(content: Mapping[str, Any]) -> AssertionSummary:
     instants = {
-        name: None if content[name] is None else from_microseconds(content[name])
-        for name in ("issue_instant", "authn_instant")
+        name: None if (value := content.get(name)) is None else from_microseconds(value)
+        for name in ("issue_instant", "authn_instant", "retiring_since")
     }
     return AssertionSummary(**{**content, **instants})

@@ -2,6 +2,12 @@
 
 Whatever happens on the way, the answer is an allow only if `decide` said so, the record is durable and the deadline
 has not passed. A caller that we do not know, or that does not keep to the contract, gets a problem body instead.
+
+A launch that meets a key its IdP has just begun to use may wait for it (decision 4). Waiting cannot make an allow: the
+same bytes are judged from their beginning by the snapshot that has come meanwhile, at the time that it is by then,
+clock, store and deadline included, and what is recorded is that second judgement with what it was judged by. Where
+waiting comes to nothing or fails, the deny stands. It cannot hold up others: `Waves` bounds who may wait, a waiting
+launch holds nothing but its place, and no launch by a known key ever comes here.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from evidence_service.access.decide import mode_of
 from evidence_service.access.model import AccessRequest, Allow, Decision, Deny, Mode, Snapshot, refused
+from evidence_service.access.plausible import UnknownSigner, unknown_signer
 from evidence_service.access.reasons import AccessReason
 from evidence_service.access.verify import VerifiedEvidence
 from evidence_service.adapters.database import StoreUnavailable
@@ -25,15 +32,24 @@ from evidence_service.adapters.journal import Entry, JournalUnavailable, Recorde
 from evidence_service.web.auth import Authenticator, Caller, connection_of
 from evidence_service.web.problems import CLOSE, Reply, json_reply, problem
 from evidence_service.web.remembered import Remembered
+from evidence_service.web.waves import Waves
 from evidence_service.web.wire import Answer, Asked, Malformed, deny_answer, read_question, write_answer
+from idp_certs.model import SigningCertificate
+from idp_certs.reasons import Reason, TrustReason
 
 _log = structlog.get_logger()
 
-STAGES = ("authenticate", "receive", "parse", "snapshot", "decide", "record", "answer")
+STAGES = ("authenticate", "receive", "parse", "snapshot", "decide", "reconsider", "record", "answer")
 """Where a request can be when something fails; tests fail each of them."""
 
 LAST_WORDS = 0.08
 """Seconds beyond the deadline in which a failing request may still try to be recorded."""
+
+RECORDING = 0.15
+"""Seconds before the deadline that a launch which waits for new trust keeps for its record."""
+
+_UNKNOWN_SIGNER: frozenset[Reason] = frozenset({TrustReason.SIGNATURE_INVALID, TrustReason.NO_TRUSTED_CERTIFICATE})
+"""Denials that a rollover explains."""
 
 _OWN = frozenset(
     {
@@ -79,6 +95,32 @@ class Journal(Protocol):
         """Mark a recorded decision as one that was not given."""
 
 
+class Refreshes(Protocol):
+    """Where new trust comes from."""
+
+    def subscribed(self, entity_id: str) -> bool:
+        """Whether the metadata of this IdP is fetched, so that looking early can help."""
+
+    def report(self, signer: UnknownSigner, now: datetime) -> None:
+        """Plausible evidence by this signer was denied at `now` (UTC). Never waits."""
+
+    async def swapped(self) -> None:
+        """Until another snapshot is in force. Whoever waits here makes changes be looked for at short intervals."""
+
+
+class _NoRefreshes:
+    """Nothing is fetched."""
+
+    def subscribed(self, entity_id: str) -> bool:  # noqa: ARG002
+        return False
+
+    def report(self, signer: UnknownSigner, now: datetime) -> None:
+        pass
+
+    async def swapped(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of one request and of all together; durations in seconds."""
@@ -88,6 +130,7 @@ class Limits:
     max_in_flight: int = 512
     clock_tolerance: timedelta = timedelta(seconds=5)
     store_grace: timedelta = timedelta(minutes=15)
+    cool_down: float = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,6 +176,7 @@ class Decisions:
         authenticator: Authenticator,
         clock: Callable[[], datetime],
         limits: Limits,
+        refreshes: Refreshes | None = None,
         at_stage: Callable[[str], None] | None = None,
     ) -> None:
         """`clock` answers UTC. `at_stage` is called on entering each of STAGES; tests make it raise."""
@@ -141,6 +185,8 @@ class Decisions:
         self._authenticator = authenticator
         self._clock = clock
         self._limits = limits
+        self._refreshes: Refreshes = refreshes or _NoRefreshes()
+        self._waves = Waves(cool_down=limits.cool_down, max_in_flight=limits.max_in_flight)
         self._enter = at_stage or _nothing
         self._remembered = Remembered()
         self._in_flight = 0
@@ -159,6 +205,11 @@ class Decisions:
     def in_flight(self) -> int:
         """Questions that are being decided."""
         return self._in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Those of them that wait for new trust."""
+        return self._waves.waiting
 
     def clock_trusted(self) -> bool:
         """Whether this machine's clock is not behind what it has recorded."""
@@ -229,6 +280,8 @@ class Decisions:
         launch.decision_id = new_decision_id(now)
         self._enter("decide")
         judgement = self._judge(asked, snapshot, now)
+        self._enter("reconsider")
+        judgement = await self._reconsider(asked, launch, judgement)
         until = launch.until
         if asyncio.get_running_loop().time() >= until:
             judgement = _Judgement(decision=refused(AccessReason.DEADLINE))
@@ -248,6 +301,44 @@ class Decisions:
             return _Judgement(decision=asked.refusal, mode=mode)
         decision, verified = self._remembered.decide(asked.request, snapshot, now)
         return _Judgement(decision=decision, mode=mode, judged=True, verified=verified)
+
+    async def _reconsider(self, asked: Asked, launch: _Launch, judgement: _Judgement) -> _Judgement:
+        """The same judgement, or the one by new trust that came while the launch could wait for it."""
+        decision, entity_id = judgement.decision, judgement.decision.entity_id
+        if not judgement.judged or entity_id is None or decision.reason not in _UNKNOWN_SIGNER:
+            return judgement
+        try:
+            if not await self._trust_has_changed(asked.request, launch, entity_id):
+                return judgement
+            snapshot, now = self._snapshots.current(), self._clock()
+            again = self._judge(asked, snapshot, now)
+        except Exception as error:  # noqa: BLE001 - then the deny stands
+            with contextlib.suppress(Exception):
+                _log.error("reconsidering_failed", decision_id=launch.decision_id, exc_info=error)
+            return judgement
+        launch.snapshot, launch.now = snapshot, now
+        return again
+
+    async def _trust_has_changed(self, request: AccessRequest, launch: _Launch, entity_id: str) -> bool:
+        """Report the signer, if its evidence is plausible, and wait; whether other certificates came in time."""
+        before, now = launch.snapshot, launch.now
+        until = launch.until - RECORDING
+        began = asyncio.get_running_loop().time()
+        if before is None or now is None or began >= until or not self._refreshes.subscribed(entity_id):
+            return False
+        if not self._waves.may_look(entity_id, began):
+            return False
+        signer = unknown_signer(request, before, now)
+        if signer is None:
+            return False
+        known = _certificates(before, entity_id)
+        with self._waves.joined(entity_id, began, until) as ends, contextlib.suppress(TimeoutError):
+            self._refreshes.report(signer, now)
+            async with asyncio.timeout_at(ends):
+                while _certificates(self._snapshots.current(), entity_id) == known:
+                    await self._refreshes.swapped()
+                return True
+        return False
 
     async def _record(self, launch: _Launch, judgement: _Judgement, until: float) -> _Judgement:
         """What holds once it is durable, or a deny because that did not come about in time.
@@ -331,6 +422,11 @@ class Decisions:
     def _overloaded(self, launch: _Launch) -> Reply:
         _log.warning("overloaded", plugin=launch.plugin, in_flight=self._in_flight)
         return problem(503, AccessReason.OVERLOADED.value, headers=((b"retry-after", b"1"),))
+
+
+def _certificates(snapshot: Snapshot, entity_id: str) -> tuple[SigningCertificate, ...] | None:
+    provider = snapshot.trust.providers.get(entity_id)
+    return None if provider is None else provider.certificates
 
 
 def _nothing(_: str) -> None:
