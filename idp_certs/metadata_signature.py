@@ -5,7 +5,9 @@ Only a signature directly below the document element, over the document element,
 part, such as an entity inside an unsigned aggregate, says nothing of what stands beside it.
 
 A document that is not signed, or signed by a key that is not among those given, is no refusal here: after an urgent
-rollover an IdP signs with a key that nobody knows yet. What then may happen is for the rollover to decide.
+rollover an IdP signs with a key that nobody knows yet. Neither is one that is signed in a form that we do not verify,
+such as SHA-1 at an old AD FS: whoever could send it could also send it unsigned. What then may happen is for the
+rollover to decide; none of them vouches for anything.
 """
 
 from __future__ import annotations
@@ -39,6 +41,16 @@ _SIGNABLE = _DOCUMENTS | {
 }
 """What may hold a signature as its first child (SAML metadata 2.3 to 2.5)."""
 
+_NOT_VERIFIED = frozenset(
+    {
+        TrustReason.SIGNATURE_ALGORITHM,
+        TrustReason.DIGEST_ALGORITHM,
+        TrustReason.C14N_FORBIDDEN,
+        TrustReason.TRANSFORM_FORBIDDEN,
+    }
+)
+"""Forms of a signature in its right place that are left unverified, so that it says nothing."""
+
 _KEY_PARTS = frozenset({DS + "Signature", DS + "KeyInfo"})
 _MAX_HINTS = 10
 
@@ -48,23 +60,25 @@ class DocumentSignature:
     """Who signed a metadata document.
 
     `present`: the document element is signed. `signer`: which of the certificates given verified it, None otherwise.
-    `hint_sha256`: SHA-256 (hexadecimal) of the certificates that KeyInfo shows; unproven, for people only. `octets`:
-    what was signed, canonical, where `signer` is set; else the document as it came. Parse the metadata from these.
+    `unverified`: why the form of the signature is one that is not verified, None otherwise. `hint_sha256`: SHA-256
+    (hexadecimal) of the certificates that KeyInfo shows; unproven, for people only. `octets`: what was signed,
+    canonical, where `signer` is set; else the document as it came. Parse the metadata from these.
     """
 
     present: bool
     signer: SigningCertificate | None
     hint_sha256: tuple[str, ...]
     octets: bytes
+    unverified: TrustReason | None = None
 
 
 def judge_document_signature(data: bytes, certificates: Sequence[SigningCertificate]) -> DocumentSignature:
     """Whether the document element is signed, and by which of `certificates`.
 
-    Weak keys and SHA-1 never count. Raises Refused: `metadata_too_large` above 16 MiB, an `xml_` reason,
-    `metadata_not_saml`; `metadata_signature_invalid` for a signature by one of `certificates` whose content was
-    changed, and for any that is not in SAML's profile or stands where metadata has none, with the code of what is
-    wrong as `presented`.
+    Weak keys, SHA-1 and other algorithms off the list never count. Raises Refused: `metadata_too_large` above 16 MiB,
+    an `xml_` reason, `metadata_not_saml`; `metadata_signature_invalid` for a signature by one of `certificates` whose
+    content was changed, and for any that has not the parts of SAML's profile, refers to something else or stands where
+    metadata has none, with the code of what is wrong as `presented`.
     """
     if len(data) > METADATA_LIMITS.document:
         raise Refused(
@@ -98,14 +112,20 @@ def _judge(data: bytes, root: etree._Element, certificates: Sequence[SigningCert
     if signature is None:
         return DocumentSignature(present=False, signer=None, hint_sha256=(), octets=data)
     signed_id = root.get("ID") or ""
-    check_signature(signature, signed_id=signed_id)
+    hints = _hints(signature)
+    try:
+        check_signature(signature, signed_id=signed_id)
+    except Refused as refused:
+        reason = refused.finding.reason
+        if not isinstance(reason, TrustReason) or reason not in _NOT_VERIFIED:
+            raise
+        return DocumentSignature(present=True, signer=None, hint_sha256=hints, octets=data, unverified=reason)
     if not signed_id or root.xpath("count(//@ID[. = $id])", id=signed_id) != 1:
         raise Refused(
             TrustReason.REFERENCE_URI,
             expected="an ID of the document element that no other element has",
             where=etree.QName(root).localname,
         )
-    hints = _hints(signature)
     learn_default_prefix()
     strong = [certificate for certificate in certificates if certificate.has_strong_key]
     signer = find_signer(signature[0], signature[1], strong)
