@@ -150,7 +150,7 @@ def _validity(status: IdpStatus, now: datetime) -> _Alarms:
     for level in reached:
         severity = Severity.CRITICAL if level == DEPLETION_LEVELS[-1] else Severity.WARNING
         yield "metadata_depleting", f"{level}%", severity, _depletion(until, left)
-    if left <= DEPLETION_AT_LEAST:
+    if left <= DEPLETION_AT_LEAST < total:  # what is never valid for longer would never be without the alarm
         yield "metadata_depleting", "72h", Severity.CRITICAL, _depletion(until, left)
 
 

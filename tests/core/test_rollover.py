@@ -814,6 +814,18 @@ def test_a_hold_says_what_it_waits_for(acceptance: Acceptance, expected: str) ->
     assert (rollover.finding.expected, rollover.finding.presented) == (expected, sha256_of("new")[:16])
 
 
+def test_what_is_gone_for_good_is_not_counted_on() -> None:
+    """A document like the one before leaves nothing to write, whatever was withdrawn long ago."""
+    trust, policy = trust_of("old=trusted new=retired third=revoked"), RolloverPolicy()
+    seen = seen_of(Version(lists="old", ends="", then=""))
+    trust = published(trust, plan_rollover(trust, seen, policy, START), seen.metadata)
+
+    again = plan_rollover(trust, seen, policy, START + HOUR)
+
+    assert isinstance(again, Unchanged)
+    assert set(again.certificates) == set(trust.certificates)
+
+
 WHAT_HAPPENS = {
     "new": "import=trusted announce=announced approve=announced revoke=revoked",
     "announced": "use=trusted approve=trusted withdraw=retiring retire=retiring revoke=revoked",
