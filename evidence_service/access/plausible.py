@@ -156,7 +156,9 @@ def _covered(signature: etree._Element) -> tuple[etree._Element, bytes]:
     from changed content. The signature must have passed `check_signature`.
     """
     tree = signature.getroottree()
-    mine = copy.deepcopy(tree).xpath(tree.getpath(signature))[0]
+    mine = copy.deepcopy(tree).find(tree.getelementpath(signature))
+    if mine is None:
+        raise ValueError("the copy has no such signature")
     element = _signed_by(mine)
     transforms, method, value = mine[0][2]
     _cut_out(mine)
