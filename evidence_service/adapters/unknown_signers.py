@@ -74,6 +74,7 @@ class UnknownSigners:
         self._engine = engine
         self._queue: queue.Queue[tuple[UnknownSigner, datetime]] = queue.Queue(_MAX_QUEUED)
         self._stopping = threading.Event()
+        self._counting = threading.Lock()
         self._waiting: dict[str, dict[str, _Seen]] = {}
         self._broken = False
         self._thread: threading.Thread | None = None
@@ -98,7 +99,8 @@ class UnknownSigners:
         try:
             self._queue.put_nowait((signer, now))
         except queue.Full:
-            self.dropped += 1
+            with self._counting:
+                self.dropped += 1
 
     # The writer's thread, from here on.
 
