@@ -6,17 +6,17 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, event, select, text
 
 from evidence_service.access.decide import decide
-from evidence_service.access.model import AccessRequest, Allow, Deny, Mode, Phase, Reuse, refused
+from evidence_service.access.model import AccessRequest, Allow, Deny, Mode, Phase, Reuse, Snapshot, refused
 from evidence_service.access.reasons import AccessReason
 from evidence_service.adapters.config_store import ConfigStore, NotFound
-from evidence_service.adapters.database import StoreUnavailable, reading, writing
+from evidence_service.adapters.database import StoreUnavailable, reading, usage, writing
 from evidence_service.adapters.journal import (
     MAX_TEXT,
     Entry,
@@ -29,9 +29,12 @@ from evidence_service.adapters.journal import (
     new_decision_id,
 )
 from evidence_service.adapters.snapshots import load_snapshot
-from tests.adapters.given import ACTOR, NOW, configured, request
+from evidence_service.adapters.trust_store import TrustStore
+from idp_certs.reasons import TrustReason
+from idp_certs.rollover import Event
+from tests.adapters.given import ACTOR, NOW, configured, metadata, request
 from tests.adapters.recording import entry, launch, running
-from tests.corpus import names
+from tests.corpus import keys, names
 
 
 @pytest.fixture
@@ -542,3 +545,182 @@ def test_a_failed_fsync_is_final(engine: Engine) -> None:
 
     asyncio.run(act())
     assert count(engine, "decisions") == 1
+
+
+def retire(engine: Engine, now: datetime = NOW) -> Snapshot:
+    """The snapshot after the IdP's one certificate was withdrawn at `now`."""
+    ConfigStore(engine).add_idp(
+        metadata=metadata("idp", "idp_next"), document=b"<next/>", policy=None, now=NOW, actor=ACTOR
+    )
+    TrustStore(engine).act(names.IDP, keys.fingerprint("idp"), Event.RETIRE, now=now, actor=ACTOR)
+    return load_snapshot(engine, secrets_dir=None)
+
+
+def used(engine: Engine) -> dict[tuple[str, int], tuple[int, int, int, datetime | None, datetime | None]]:
+    """Certificate and day to sign-ins, launches, late sign-ins, first and last sign-in."""
+    with reading(engine) as connection:
+        return {
+            (row.certificate_sha256, row.day): (
+                row.sign_ins,
+                row.launches,
+                row.late_sign_ins,
+                row.first_sign_in,
+                row.last_sign_in,
+            )
+            for row in connection.execute(select(usage))
+        }
+
+
+DAY = (NOW - datetime(1970, 1, 1, tzinfo=UTC)).days
+IDP_KEY = keys.fingerprint("idp")
+
+
+def test_promise_18_evidence_seen_before_outlives_the_removal(engine: Engine) -> None:
+    """Promise 18: seen at sign-in, its key removed at once, launched 6 h later and signed in again: allowed."""
+    before = load_snapshot(engine, secrets_dir=None)
+    record(engine, entry(before, replace(request(launch()), phase=Phase.PREPARE)))
+    snapshot = retire(engine, NOW + timedelta(minutes=1))
+    later = NOW + timedelta(hours=6)
+    given = [entry(snapshot, replace(request(launch()), phase=phase), now=later) for phase in (*Phase, None)]
+    assert isinstance(given[0].decision, Deny)  # as a first presentation; only the journal knows that it is none
+    assert given[0].decision.reason is TrustReason.CERTIFICATE_RETIRED
+    assert all(isinstance(each.decision, Allow) for each in record(engine, *given))
+    for each in given:
+        replay = load_replay(engine, each.decision_id)
+        again = decide(replay.request, replay.snapshot, replay.now, seen=replay.seen)
+        assert isinstance(again, Allow)
+        assert again.assertion == replay.stored.assertion
+        assert again.assertion.retiring_since == NOW + timedelta(minutes=1)
+
+
+def test_promise_18_evidence_made_after_the_removal_is_denied_at_sign_in(engine: Engine) -> None:
+    """Promise 18: a new response by the old key, and one that says it is older than it is, seen at a sign-in."""
+    snapshot = retire(engine, NOW + timedelta(minutes=1))
+    later = NOW + timedelta(hours=2)
+    new = launch(
+        assertion_id="_new",
+        issued="2026-01-01T14:00:30Z",
+        confirmed_until="2026-01-01T14:10:00Z",
+        not_on_or_after="2026-01-01T15:00:00Z",
+    )
+    given = [
+        entry(snapshot, replace(request(evidence), phase=phase), now=later)
+        for evidence, phase in (
+            (new, Phase.PREPARE),
+            (new, Phase.ASSERT),
+            (new, None),
+            (launch(), Phase.PREPARE),
+        )
+    ]
+    recorded = record(engine, *given)
+    assert [str(each.decision.reason) for each in recorded] == ["certificate_retired"] * 4
+    stored = load_decision(engine, recorded[3].decision_id)
+    assert [(found.reason, found.where) for found in stored.findings] == [
+        (TrustReason.CERTIFICATE_RETIRED, "Assertion.ID")
+    ]
+    replay = load_replay(engine, recorded[3].decision_id)
+    assert decide(replay.request, replay.snapshot, replay.now, seen=replay.seen) == given[3].decision
+    assert used(engine) == {}
+
+
+def test_promise_18_what_cannot_be_told_is_counted(engine: Engine) -> None:
+    """Promise 18: back-dated evidence at a launch, or in no known phase, is allowed and counted as late."""
+    snapshot = retire(engine, NOW + timedelta(minutes=1))
+    later = NOW + timedelta(hours=2)
+    asked = [replace(request(launch(assertion_id=f"_{phase}")), phase=phase) for phase in (Phase.ASSERT, None)]
+    recorded = record(engine, *(entry(snapshot, each, now=later) for each in (*asked, *asked)))
+    assert [str(each.decision.reason) for each in recorded] == ["ok"] * 4
+    assert used(engine) == {(IDP_KEY, DAY): (2, 4, 2, later, later)}
+
+
+def test_use_is_counted_by_certificate_and_day(engine: Engine) -> None:
+    """First presentations are sign-ins, all are launches; denials, given up ones and conflicts are neither."""
+    snapshot = load_snapshot(engine, secrets_dir=None)
+    later, night = NOW + timedelta(minutes=5), NOW + timedelta(hours=12)
+    record(
+        engine,
+        entry(snapshot),
+        entry(snapshot, now=later),
+        entry(snapshot, request(launch(assertion_id="_b")), now=later),
+        entry(snapshot, request(launch(assertion_id="_c")), now=NOW - timedelta(seconds=5)),
+        entry(snapshot, request(launch(), upn=names.ADMIN), mode=Mode.OBSERVE),
+        entry(snapshot, request(launch(audiences=("urn:x",))), mode=Mode.OBSERVE),
+        entry(snapshot, decision=refused(AccessReason.DEADLINE), judged=False),
+    )
+    assert used(engine) == {(IDP_KEY, DAY): (3, 4, 0, NOW - timedelta(seconds=5), later)}
+    record(engine, entry(snapshot, request(launch(assertion_id="_b")), now=later))
+    assert used(engine) == {(IDP_KEY, DAY): (3, 5, 0, NOW - timedelta(seconds=5), later)}
+    record(
+        engine,
+        entry(snapshot, now=night - timedelta(hours=5)),
+        entry(
+            snapshot,
+            request(
+                launch(
+                    assertion_id="_d",
+                    issued="2026-01-01T23:59:59Z",
+                    confirmed_until="2026-01-02T00:10:00Z",
+                    not_on_or_after="2026-01-02T01:00:00Z",
+                )
+            ),
+            now=night,
+        ),
+    )
+    assert used(engine)[IDP_KEY, DAY] == (3, 6, 0, NOW - timedelta(seconds=5), later)
+    assert used(engine)[IDP_KEY, DAY + 1] == (1, 1, 0, night, night)
+
+
+def test_use_on_a_day_without_a_sign_in_has_no_instants(engine: Engine) -> None:
+    """Launches of yesterday's evidence; the first sign-in of that day fills them."""
+    snapshot = load_snapshot(engine, secrets_dir=None)
+    late = launch(
+        assertion_id="_l",
+        issued="2026-01-01T23:59:00Z",
+        confirmed_until="2026-01-02T00:10:00Z",
+        not_on_or_after="2026-01-02T01:00:00Z",
+    )
+    evening, night = datetime(2026, 1, 1, 23, 59, 30, tzinfo=UTC), datetime(2026, 1, 2, 0, 1, tzinfo=UTC)
+    record(engine, entry(snapshot, request(late), now=evening), entry(snapshot, request(late), now=night))
+    assert used(engine)[IDP_KEY, DAY + 1] == (0, 1, 0, None, None)
+    other = launch(
+        assertion_id="_m",
+        issued="2026-01-01T23:59:00Z",
+        confirmed_until="2026-01-02T00:10:00Z",
+        not_on_or_after="2026-01-02T01:00:00Z",
+    )
+    record(engine, entry(snapshot, request(other), now=night))
+    assert used(engine)[IDP_KEY, DAY + 1] == (1, 2, 0, night, night)
+
+
+def test_a_batch_counts_use_once(engine: Engine) -> None:
+    """Many launches that are committed together cost one statement for their certificate, and all are counted."""
+    snapshot = load_snapshot(engine, secrets_dir=None)
+    statements = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def see(*arguments: object) -> None:
+        if "INTO usage" in str(arguments[2]):
+            statements.append(arguments[5])
+
+    async def act() -> int:
+        async with running(engine) as journal:
+            await asyncio.gather(*(journal.record(entry(snapshot, now=NOW)) for _ in range(200)))
+            return journal.commits
+
+    commits = asyncio.run(act())
+    assert len(statements) == commits
+    assert used(engine) == {(IDP_KEY, DAY): (1, 200, 0, NOW, NOW)}
+
+
+def test_a_record_from_before_retirement_was_recorded_is_read(engine: Engine, path: Path) -> None:
+    """Records that lack the instant stay readable, and can be judged again."""
+    snapshot = retire(engine, NOW + timedelta(minutes=1))
+    (recorded,) = record(engine, entry(snapshot, now=NOW + timedelta(hours=1)))
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE decisions SET outcome = json_remove(outcome, '$.assertion.retiring_since')")
+    connection.commit()
+    connection.close()
+    replay = load_replay(engine, recorded.decision_id)
+    assert replay.stored.assertion is not None
+    assert replay.stored.assertion.retiring_since is None
+    assert isinstance(decide(replay.request, replay.snapshot, replay.now, seen=replay.seen), Allow)
