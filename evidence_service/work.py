@@ -24,16 +24,14 @@ from sqlalchemy import Engine
 
 from evidence_service.adapters.config_store import ConfigStore, Conflict, NotFound
 from evidence_service.adapters.database import StoreUnavailable, open_database
+from evidence_service.adapters.refresh_port import RefreshPort
 from evidence_service.adapters.statuses import read_statuses
-from evidence_service.adapters.trust_store import Accepted, Claim, TrustStore
+from evidence_service.adapters.trust_store import Claim, TrustStore
 from evidence_service.settings import Settings
 from evidence_service.web.logs import configure_logs
-from idp_certs import refresh
 from idp_certs.alarms import trust_alarms
 from idp_certs.fetch import FetchRules, fetch
-from idp_certs.reasons import Finding
 from idp_certs.refresh import Fetch, Outcome, RefreshOutcome, RefreshRules, refresh_once
-from idp_certs.rollover import Applied, Held, Unchanged
 
 OK, BAD_INPUT, DEPENDENCY_FAILED = 0, 2, 3
 
@@ -41,6 +39,8 @@ LOOK_SECONDS = 0.1
 """How soon a source that is due, or asked for by evidence of an unknown key, is noticed."""
 UPKEEP_SECONDS = 5.0
 ALARM_SECONDS = 60.0
+ALARMS_APART_SECONDS = 2.0
+"""So often at most, when refreshes follow each other."""
 HEARTBEAT_SECONDS = 60.0
 LEASE_BEYOND_FETCH = timedelta(seconds=15)
 """How long judging and publishing may take; then another process may claim the source."""
@@ -176,7 +176,7 @@ class Worker:
         self._fetch = fetch_
         self._at_point = at_point
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._port = _Port(self._trust)
+        self._port = RefreshPort(self._trust)
         self._running: dict[threading.Thread, str] = {}
         self._failing: set[str] = set()
         self._refreshed = threading.Event()
@@ -185,13 +185,13 @@ class Worker:
         """Work until `stop` is set. Whatever fails is logged and tried again."""
         _log.info("working", owner=self._owner, fetches=self._rules.fetches)
         upkeep = _Every(UPKEEP_SECONDS)
-        alarms = _Every(ALARM_SECONDS)
+        alarms, after_refresh = _Every(ALARM_SECONDS), _Every(ALARMS_APART_SECONDS)
         heartbeat = _Every(HEARTBEAT_SECONDS)
         while not stop.is_set():
             self._guarded("claim", self._start_refreshes)
             if not stop.is_set() and upkeep.is_due():
                 self._guarded("upkeep", self.upkeep)
-            if not stop.is_set() and (self._refreshed.is_set() or alarms.is_due()):
+            if not stop.is_set() and (alarms.is_due() or (self._refreshed.is_set() and after_refresh.is_due())):
                 self._refreshed.clear()
                 self._guarded("alarms", self.synchronise_alarms)
             if heartbeat.is_due():
@@ -334,47 +334,6 @@ def _say(outcome: RefreshOutcome, *, hastened: bool) -> None:
     elif outcome.error is not None:
         said["exc_info"] = outcome.error
     say("refreshed", **said)
-
-
-class _Port:
-    """The store as a refresh sees it."""
-
-    def __init__(self, store: TrustStore) -> None:
-        self._store = store
-
-    def document(self, sha256: str) -> bytes | None:
-        try:
-            return self._store.get_document(sha256)
-        except (NotFound, Conflict):
-            return None
-
-    def publish(
-        self,
-        claim: Claim,
-        rollover: Unchanged | Applied | Held,
-        accepted: refresh.Accepted,
-        *,
-        now: datetime,
-        next_attempt_at: datetime,
-    ) -> bool:
-        stored = Accepted(
-            metadata=accepted.metadata,
-            document=accepted.document,
-            document_sha256=accepted.document_sha256,
-            etag=accepted.etag,
-            last_modified=accepted.last_modified,
-            served_at=accepted.served_at,
-            provenance=accepted.provenance,
-        )
-        return self._store.publish(claim, rollover, stored, now=now, next_attempt_at=next_attempt_at)
-
-    def publish_unmodified(
-        self, claim: Claim, *, now: datetime, next_attempt_at: datetime, served_at: datetime | None
-    ) -> bool:
-        return self._store.publish_unmodified(claim, now=now, next_attempt_at=next_attempt_at, served_at=served_at)
-
-    def fail(self, claim: Claim, finding: Finding, *, now: datetime, next_attempt_at: datetime) -> bool:
-        return self._store.fail(claim, finding, now=now, next_attempt_at=next_attempt_at)
 
 
 class _Every:

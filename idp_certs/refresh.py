@@ -133,6 +133,10 @@ class Claim(Protocol):
     def evidence_age(self) -> timedelta:
         """How old its evidence may be at most."""
 
+    @property
+    def document_sha256(self) -> str:
+        """The document in force, which a person may have uploaded since the source was asked."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
@@ -400,10 +404,16 @@ def _signature(claim: Claim, document: bytes, now: datetime) -> DocumentSignatur
         raise Refused(
             TrustReason.METADATA_SIGNATURE_INVALID,
             expected=f"a signature by the metadata certificate {wanted.sha256}",
-            presented=f"one by {shown}" if signature.present else "none",
+            presented=_presented(signature, shown),
             where="document",
         )
     return signature
+
+
+def _presented(signature: DocumentSignature, shown: str) -> str:
+    if not signature.present:
+        return "none"
+    return f"one by {shown}" if signature.unverified is None else f"one that is not verified ({signature.unverified})"
 
 
 def _record(
@@ -425,8 +435,13 @@ def _record(
         )
     else:
         rollover, accepted = learned.rollover, learned.accepted
-        nothing_new = isinstance(rollover, Unchanged) and set(rollover.certificates) == set(claim.trust.certificates)
-        if nothing_new and not learned.modified:
+        stands = (
+            not learned.modified
+            and accepted.document_sha256 == claim.document_sha256
+            and isinstance(rollover, Unchanged)
+            and set(rollover.certificates) == set(claim.trust.certificates)
+        )
+        if stands:
             written = store.publish_unmodified(
                 claim, now=now, next_attempt_at=next_attempt_at, served_at=accepted.served_at
             )

@@ -38,7 +38,7 @@ def read_statuses(
             certificates=idp.certificates,
             listed=_listed(trust, idp),
             subscribed=source is not None,
-            confirmed=_confirmed(idp, source),
+            confirmed=_confirmed(idp),
             obtained=_obtained(idp, source),
             valid_until=idp.valid_until,
             served_at=None if source is None else source.state.served_at,
@@ -81,9 +81,8 @@ def _failure(source: StoredSource | None) -> tuple[Finding | None, datetime | No
     return source.state.finding, source.state.problem_since
 
 
-def _confirmed(idp: StoredIdp, source: StoredSource | None) -> datetime:
-    succeeded = None if source is None else source.state.succeeded_at
-    return idp.imported_at if succeeded is None else max(idp.imported_at, succeeded)
+def _confirmed(idp: StoredIdp) -> datetime:
+    return idp.imported_at if idp.refreshed_at is None else max(idp.imported_at, idp.refreshed_at)
 
 
 def _obtained(idp: StoredIdp, source: StoredSource | None) -> datetime:

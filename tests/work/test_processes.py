@@ -1,0 +1,306 @@
+"""The worker and the parent of both planes as processes: kills, full disks, signals, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from evidence_service.adapters.trust_store import RolloverState
+from evidence_service.settings import PREFIX
+from idp_certs.model import CertificateState
+from idp_certs.refresh import POINTS
+from tests.corpus import names
+from tests.work.given import Clock, Site, document, site
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
+
+TRUSTED, ANNOUNCED = CertificateState.TRUSTED, CertificateState.ANNOUNCED
+PATIENCE = 30.0
+OLD = {"idp": TRUSTED}
+NOT_RECORDED = ["not_recorded", "StoreUnavailable"]
+NEW = {"idp": TRUSTED, "idp_next": ANNOUNCED}
+
+
+def environment(directory: Path, **settings: str) -> Mapping[str, str]:
+    """The settings of a service in `directory`."""
+    ours = {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    return {**others, f"{PREFIX}DATA_DIR": str(directory), f"{PREFIX}METADATA_ALLOW_LOOPBACK": "true", **ours}
+
+
+def program(name: str, here: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one of tests.work.processes on this site."""
+    command = [sys.executable, "-m", "tests.work.processes", name, str(here.engine.url), here.clock.now.isoformat()]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A process and the lines it says."""
+
+    process: subprocess.Popen[bytes]
+    lines: queue.SimpleQueue[bytes | None] = field(default_factory=queue.SimpleQueue)
+    said: list[dict[str, Any]] = field(default_factory=list)
+
+    def line(self, event: str, **members: object) -> dict[str, Any]:
+        """The next line of this event with these members."""
+        until = time.monotonic() + PATIENCE
+        while (raw := self.lines.get(timeout=max(until - time.monotonic(), 0.1))) is not None:
+            with contextlib.suppress(ValueError):
+                line: dict[str, Any] = json.loads(raw)
+                self.said.append(line)
+                if line.get("event") == event and members.items() <= line.items():
+                    return line
+        raise AssertionError(f"no {event} in {self.said}")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def service(directory: Path, *arguments: str, **settings: str) -> Iterator[Running]:
+    """`fas-evidence ARGUMENTS` until the test ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evidence_service", *arguments],
+        env=environment(directory, **settings),
+        stderr=subprocess.PIPE,
+    )
+    running = Running(process=process)
+    assert process.stderr is not None
+
+    def read(stream: IO[bytes]) -> None:
+        for line in stream:
+            running.lines.put(line)
+        running.lines.put(None)
+
+    reader = threading.Thread(target=read, args=(process.stderr,))
+    reader.start()
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait()
+        reader.join(PATIENCE)
+        process.stderr.close()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for it."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def now() -> Clock:
+    """The real time, as processes have it, standing still."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    return Clock(datetime.now(UTC))
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_promise_43_killed_at_any_point_leaves_the_old_set_or_the_new(here: Site, point: str) -> None:
+    """After kill -9 the stored set is whole, its seal holds, and the next refresh is as if nothing had been."""
+    here.subscribe(document("idp"))
+    here.serve(document("idp", "idp_next", signed_by="idp"), etag='"1"')
+
+    assert program("killed", here, point).returncode == -signal.SIGKILL
+
+    assert here.states() == (NEW if point == "published" else OLD)
+    assert [each.problem for each in here.config.list_idps()] == [None]
+    assert (here.trust.get_source(names.IDP).state.etag is None) == (point != "published")
+    here.clock.forward(minutes=2)
+    assert here.worker.round()
+    assert here.states() == NEW
+    assert here.trust.list_rollovers(state=RolloverState.HELD) == ()
+
+
+def test_promise_43_a_file_that_may_not_grow_leaves_the_old_set(here: Site) -> None:
+    """A publication that cannot be written is not there at all, and is tried again when the claim has expired."""
+    here.subscribe(document("idp"))
+    here.serve(document("idp", "idp_next", signed_by="idp"), etag='"1"')
+    log = Path(f"{here.engine.url.database}-wal")
+
+    result = program("full", here, str(log.stat().st_size + 8192))
+
+    assert (result.returncode, result.stdout.split()[-2:]) == (0, NOT_RECORDED), result.stderr
+    assert here.states() == OLD
+    assert [each.problem for each in here.config.list_idps()] == [None]
+    here.clock.forward(minutes=2)
+    assert here.worker.round()
+    assert here.states() == NEW
+
+
+@pytest.mark.platform
+def test_promise_43_a_full_disk_leaves_the_old_set(tmp_path: Path) -> None:
+    """ENOSPC in the middle of a publication; room again, and it goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        with site(disk) as here:
+            here.subscribe(document("idp"))
+            here.serve(document("idp", "idp_next", signed_by="idp") + b"<!--" + b"x" * 300_000 + b"-->")
+            filler = disk / "filler"
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            with filler.open("r+b") as file:
+                file.truncate(filler.stat().st_size - 131_072)
+
+            result = program("full", here, "0")
+
+            assert (result.returncode, result.stdout.split()[-2:]) == (0, ["not_recorded", "StoreUnavailable"]), (
+                result.stderr
+            )
+            assert here.states() == OLD
+            filler.unlink()
+            here.clock.forward(minutes=2)
+            assert here.worker.round()
+            assert here.states() == NEW
+            assert [each.problem for each in here.config.list_idps()] == [None]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_work_refreshes_until_sigterm(tmp_path: Path, now: Clock) -> None:
+    """The real process fetches what is due, says so in one line, and ends with 0."""
+    with site(tmp_path, clock=now) as here:
+        here.subscribe(document("idp"))
+        here.serve(document("idp", "idp_next", signed_by="idp"))
+        with service(tmp_path, "work") as worker:
+            line = worker.line("refreshed")
+            assert (line["idp"], line["outcome"], line["reason"]) == (names.IDP, "applied", None)
+            assert line["next_attempt"] > now.now.isoformat()
+            assert here.states() == NEW
+
+            assert worker.end() == 0
+        assert next(each["event"] for each in worker.said) == "working"
+
+
+def test_sigterm_ends_it_within_five_seconds_with_a_fetch_in_flight(tmp_path: Path, now: Clock) -> None:
+    """A source that does not answer is left, and its claim expires by itself."""
+    with site(tmp_path, clock=now) as here:
+        here.subscribe(document("idp"))
+        here.server.serve("/md", document("idp"), delay=30.0)
+        with service(tmp_path, "work") as worker:
+            until(lambda: here.server.connections == 1)
+            began = time.monotonic()
+            assert worker.end() == 0
+            assert time.monotonic() - began < 5
+        state = here.trust.get_source(names.IDP).state
+        assert (state.succeeded_at, state.failures) == (None, 0)
+        assert state.claimed_until is not None
+
+
+def test_work_once_does_what_is_due_and_ends(tmp_path: Path, now: Clock) -> None:
+    """Made for cron: 0 where all went well, 3 where a source failed."""
+    with site(tmp_path, clock=now) as here:
+        here.subscribe(document("idp"))
+        here.serve(document("idp", "idp_next", signed_by="idp"))
+        with service(tmp_path, "work", "--once") as worker:
+            assert worker.process.wait(PATIENCE) == 0
+        assert here.states() == NEW
+
+        here.subscribe(document("idp_b", entity_id=names.OTHER_IDP), entity_id=names.OTHER_IDP, path="/gone")
+        with service(tmp_path, "work", "--once") as worker:
+            assert worker.process.wait(PATIENCE) == 3
+            assert worker.line("refreshed")["reason"] == "metadata_unreachable"
+        assert here.server.requests("/md") == 1
+
+
+def test_promise_29_a_process_takes_over_a_swapped_key_when_evidence_shows_it(tmp_path: Path, now: Clock) -> None:
+    """An unannounced rollover, seen in denied evidence, is in force within seconds."""
+    with site(tmp_path, clock=now) as here, service(tmp_path, "work", metadata_cool_down_seconds="1") as worker:
+        here.subscribe(document("idp"))
+        here.serve(document("idp"))
+        worker.line("refreshed", outcome="unchanged")
+        here.serve(document("idp", "idp_next", signed_by="idp"))
+        time.sleep(1.1)
+        from datetime import UTC, datetime  # noqa: PLC0415
+
+        here.meet_unknown("idp_next", at=datetime.now(UTC))
+
+        line = worker.line("refreshed", outcome="applied")
+        assert line["hastened"] is True
+        assert here.states() == NEW
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ({"metadata_refresh_hours": "0"}, 2, "METADATA_REFRESH_HOURS"),
+        ({"work_fetches": "none"}, 2, "WORK_FETCHES"),
+        ({"database_url": "postgresql://x/y"}, 3, "database_url: postgresql is not supported"),
+    ],
+    ids=["no interval", "no number", "no such database"],
+)
+def test_what_is_wrong_at_start_is_one_line(tmp_path: Path, settings: dict[str, str], code: int, said: str) -> None:
+    """The member and the remedy, no stack trace, and the exit code of bad input or of a failed dependency."""
+    result = subprocess.run(
+        [sys.executable, "-m", "evidence_service", "work"],
+        env=environment(tmp_path, **settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+    assert result.returncode == code
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert said in errors[0]
+    assert "Traceback" not in result.stderr
+
+
+def test_run_keeps_both_planes_up_until_sigterm(tmp_path: Path) -> None:
+    """One command: a child that is killed is started again, and SIGTERM ends both."""
+    with service(tmp_path, "run", "--port", "0") as parent:
+        first = {(line := parent.line("started"))["process"]: line["pid"] for _ in range(2)}
+        assert set(first) == {"serve", "work"}
+        parent.line("listening")
+        os.kill(first["work"], signal.SIGKILL)
+        assert parent.line("ended") | {"process": "work", "code": 137, "restarted": True} == parent.said[-1]
+        again = parent.line("started", process="work")["pid"]
+        parent.line("working")
+
+        assert parent.end() == 0
+        for pid in (first["serve"], again):
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+def test_run_ends_with_the_code_of_a_child_that_cannot_start(tmp_path: Path) -> None:
+    """Settings that the children refuse do not mend themselves, so nothing is started again and again."""
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    with service(blocked, "run", "--port", "0") as parent:
+        ended = parent.line("ended")
+        assert (ended["code"], ended["restarted"]) == (2, False)
+        assert parent.process.wait(PATIENCE) == 2
