@@ -18,6 +18,7 @@ from idp_certs.reasons import Finding, TrustReason
 
 _MAX_URL = 2048
 _SHA256_HEX = 64
+_MAX_COUNT = 2**53
 _DAMAGED = "its stored row was changed from outside; set the source again, or remove it"
 _Value = TypeVar("_Value")
 
@@ -176,9 +177,7 @@ def _finding(row: Row[Any]) -> Finding | None:
         return None
     with contextlib.suppress(TypeError, ValueError, KeyError):
         expected, presented, where = json.loads(row.problem_text)
-        return Finding(
-            reason=REASONS[row.problem], expected=str(expected), presented=str(presented), where=str(where)
-        )
+        return Finding(reason=REASONS[row.problem], expected=str(expected), presented=str(presented), where=str(where))
     # A code of newer software, or no text that we wrote: it failed, whatever the reason.
     return Finding(reason=TrustReason.METADATA_UNREACHABLE, presented=printable(str(row.problem)))
 
@@ -208,11 +207,11 @@ def _source(row: Row[Any], state: Row[Any] | None) -> StoredSource:
 
 def _state(row: Row[Any]) -> SourceState:
     """What is remembered has no seal: it changes at every attempt. What is malformed reads as not set."""
-    duration = _of(int, row.cache_duration_us)
+    duration = _count(row.cache_duration_us)
     return SourceState(
         next_attempt_at=row.next_attempt_at,
         jitter=min(max(_of(float, row.jitter) or 0.0, 0.0), 1.0),
-        failures=_of(int, row.failures) or 0,
+        failures=_count(row.failures) or 0,
         attempted_at=row.attempted_at,
         succeeded_at=row.succeeded_at,
         changed_at=row.changed_at,
@@ -228,9 +227,13 @@ def _state(row: Row[Any]) -> SourceState:
         problem_since=row.problem_since,
         claimed_by=_of(str, row.claimed_by),
         claimed_until=row.claimed_until,
-        epoch=_of(int, row.epoch) or 0,
+        epoch=_count(row.epoch) or 0,
     )
 
 
 def _of(kind: type[_Value], value: object) -> _Value | None:
     return value if isinstance(value, kind) else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value <= _MAX_COUNT else None
