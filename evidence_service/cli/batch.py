@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar
 from evidence_service.access.model import Phase
 from evidence_service.cli import output
 from evidence_service.cli.errors import BadInput, ExitCode
-from evidence_service.cli.files import STDIN, metadata_finding, read_evidence_file
+from evidence_service.cli.files import STDIN, read_evidence_file
 from evidence_service.cli.offline import (
     NO_POLICY,
     MetadataFile,
@@ -25,6 +25,7 @@ from evidence_service.cli.offline import (
     load_policy,
     parse_at,
 )
+from evidence_service.trust_admin.texts import metadata_finding
 from idp_certs.reasons import Refused
 
 _REQUIRED = ("id", "file", "metadata", "upn")

@@ -12,7 +12,7 @@ from evidence_service.access.model import Allow, AssertionSummary, Check, Decisi
 from evidence_service.access.reasons import AccessReason
 from evidence_service.cli import output
 from evidence_service.cli.errors import BadInput, ExitCode
-from evidence_service.cli.files import STDIN, metadata_finding, read_evidence_file
+from evidence_service.cli.files import STDIN, read_evidence_file
 from evidence_service.cli.offline import (
     NO_POLICY,
     Question,
@@ -23,6 +23,7 @@ from evidence_service.cli.offline import (
     parse_at,
 )
 from evidence_service.cli.output import Cell, Output
+from evidence_service.trust_admin.texts import metadata_finding
 from idp_certs.reasons import Reason, Refused
 
 # Asked of what the service remembers; offline nothing is remembered.

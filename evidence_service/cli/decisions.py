@@ -22,9 +22,10 @@ from evidence_service.cli import output
 from evidence_service.cli.check import assertion_facts, print_examination
 from evidence_service.cli.errors import BadInput, ExitCode, NothingFound
 from evidence_service.cli.offline import assertion_json, decision_json, finding_json, parse_at
-from evidence_service.cli.output import Cell, Output, instant, moment
+from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.reasons import known_reason
 from evidence_service.cli.session import Session
+from evidence_service.trust_admin.texts import instant, moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

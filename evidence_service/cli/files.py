@@ -9,8 +9,9 @@ from pathlib import Path
 from evidence_service.access.model import Policy
 from evidence_service.access.policy import PolicyError, parse_policy
 from evidence_service.cli.errors import BadInput
+from evidence_service.trust_admin.texts import AGAIN
 from idp_certs.metadata import IdpMetadata, parse_metadata
-from idp_certs.reasons import Finding, TrustReason
+from idp_certs.reasons import TrustReason
 
 STDIN = "-"
 MAX_EVIDENCE = 1024 * 1024  # far above what is judged, so that a file which is too large gets its reason code
@@ -59,7 +60,7 @@ def read_metadata(path: Path) -> tuple[bytes, tuple[IdpMetadata, ...]]:
     """A metadata document and the IdPs it describes, at least one. Raises BadInput, and Refused by its content."""
     document = read_file(path, "metadata file", limit=MAX_METADATA)
     if not document.strip():
-        raise BadInput(f"metadata file {path}: {TrustReason.XML_MALFORMED}: the file is empty. {_AGAIN}")
+        raise BadInput(f"metadata file {path}: {TrustReason.XML_MALFORMED}: the document is empty. {AGAIN}")
     return document, parse_metadata(document)
 
 
@@ -72,24 +73,6 @@ def read_evidence_file(path: Path | str) -> bytes:
     if b"<" in data:
         return data
     return data.removesuffix(b"\n").removesuffix(b"\r") if data.endswith(b"\n") else data
-
-
-_AGAIN = "Save the metadata again from the IdP."
-_OF_XML = frozenset(reason for reason in TrustReason if reason.startswith("xml_"))
-
-
-def metadata_finding(finding: Finding) -> str:
-    """A finding about metadata as one line; the advice of the `xml_` reasons is about evidence and is replaced."""
-    return finding_line(finding, advice=_AGAIN if finding.reason in _OF_XML else None)
-
-
-def finding_line(finding: Finding, *, advice: str | None = None) -> str:
-    """A finding as one line: code, meaning, what was expected and presented, what to do (`advice`, if given)."""
-    values = [
-        f"{name} {value}" for name, value in (("expected", finding.expected), ("found", finding.presented)) if value
-    ]
-    detail = f" ({', '.join(values)})" if values else ""
-    return f"{finding.reason}: {finding.reason.meaning.rstrip('.')}{detail}. {advice or finding.reason.advice}"
 
 
 def write_new(path: Path, data: bytes, *, mode: int, made: list[Path]) -> None:

@@ -37,6 +37,8 @@ app = typer.Typer(
 )
 idp_app = _group("Identity providers: their metadata, certificates and policies.")
 key_app = _group("Signing keys of identity providers: trusted or revoked.")
+rollover_app = _group("New signing keys that wait for a person.")
+alarm_app = _group("What needs a person.")
 rule_app = _group("FAS rules: what is special about requests that name one.")
 plugin_app = _group("Plug-in identities: which FAS servers may ask.")
 decision_app = _group("Recorded decisions.")
@@ -45,6 +47,8 @@ config_app = _group("The configuration of this machine.")
 for _name, _sub in (
     ("idp", idp_app),
     ("key", key_app),
+    ("rollover", rollover_app),
+    ("alarm", alarm_app),
     ("rule", rule_app),
     ("plugin", plugin_app),
     ("decision", decision_app),
@@ -177,7 +181,17 @@ def explain(
 def idp_add(
     context: typer.Context,
     *,
-    metadata: Annotated[Path, typer.Option("--metadata", metavar="FILE", help="The IdP's metadata.")],
+    metadata: Annotated[
+        Path | None, typer.Option("--metadata", metavar="FILE", help="The IdP's metadata.", show_default=False)
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate",
+            metavar="FILE",
+            help="All its signing certificates (PEM, DER, PKCS #7) where it has no metadata; with --entity-id.",
+        ),
+    ] = None,
     policy: Annotated[
         Path | None, typer.Option("--policy", metavar="FILE", help="Policy (TOML); a known IdP keeps its own.")
     ] = None,
@@ -187,15 +201,120 @@ def idp_add(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Register an IdP, or update its certificates, from its metadata.
+    """Register an IdP, or update it, from its metadata.
 
     Take the metadata from a source that you trust: whoever wrote it decides which keys may sign.
     """
     from evidence_service.cli.idps import add_idp
 
     return add_idp(
-        _session(context), metadata=metadata, policy=policy, entity_id=entity_id, dry_run=dry_run, confirmed=yes
+        _session(context),
+        metadata=metadata,
+        certificate=certificate,
+        policy=policy,
+        entity_id=entity_id,
+        dry_run=dry_run,
+        confirmed=yes,
     )
+
+
+@idp_app.command("subscribe")
+def idp_subscribe(  # noqa: PLR0913 - options
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="The https address of its metadata.")],
+    *,
+    entity_id: Annotated[
+        str | None, typer.Option("--entity-id", metavar="ID", help="Which IdP, if the metadata describes several.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", metavar="FILE", help="Policy (TOML); a known IdP keeps its own.")
+    ] = None,
+    acceptance: Annotated[
+        Literal["continuity", "tls", "approval"] | None,
+        typer.Option(
+            "--acceptance",
+            help="What makes a new key acceptable: an old key's signature, verified TLS alone, or only a person.",
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", metavar="PEM", help="Its server's certificate authority, instead of the system's."),
+    ] = None,
+    pin: Annotated[
+        str | None, typer.Option("--pin", metavar="SHA256", help="Its server's certificate must have this SHA-256.")
+    ] = None,
+    metadata_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--metadata-certificate", metavar="FILE", help="The document must be signed by it (federation operator)."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Fetch an IdP's metadata now, and by itself from then on.
+
+    Shows what it says. A new IdP is registered by your word; what a registered one says is judged by what is trusted.
+    Exits 1 where certificates wait for approval, 3 where the metadata cannot be had.
+    """
+    from evidence_service.cli.sources import Asked, subscribe
+
+    asked = Asked(
+        url=url,
+        entity_id=entity_id,
+        policy=policy,
+        acceptance=acceptance,
+        ca=ca,
+        pin=pin,
+        metadata_certificate=metadata_certificate,
+    )
+    return subscribe(_session(context), asked, dry_run=dry_run, confirmed=yes, form=output)
+
+
+@idp_app.command("unsubscribe")
+def idp_unsubscribe(context: typer.Context, entity_id: EntityId, *, dry_run: DryRun = False) -> int:
+    """Fetch an IdP's metadata no more; what is trusted stays."""
+    from evidence_service.cli.sources import unsubscribe
+
+    return unsubscribe(_session(context), entity_id, dry_run=dry_run)
+
+
+@idp_app.command("refresh")
+def idp_refresh(
+    context: typer.Context, entity_id: EntityId, *, dry_run: DryRun = False, output: OutputOption = Output.TABLE
+) -> int:
+    """Fetch an IdP's metadata now.
+
+    Takes over what is vouched for.
+
+    Exits 1 where certificates wait for approval, 3 where the metadata cannot be had or is refused.
+    """
+    from evidence_service.cli.sources import refresh
+
+    return refresh(_session(context), entity_id, dry_run=dry_run, form=output)
+
+
+@idp_app.command("diff")
+def idp_diff(
+    context: typer.Context,
+    entity_id: EntityId,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Metadata; without it, its source is asked.", show_default=False),
+    ] = None,
+    *,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Compare an IdP's metadata with what is held.
+
+    Changes nothing.
+
+    Exits 0 where it is the same, 1 where it is not, 3 where the metadata cannot be had.
+    """
+    from evidence_service.cli.sources import diff
+
+    return diff(_session(context), entity_id, file, output)
 
 
 @idp_app.command("list")
@@ -232,7 +351,7 @@ def idp_enable(context: typer.Context, entity_id: EntityId, *, dry_run: DryRun =
 
 @idp_app.command("disable")
 def idp_disable(context: typer.Context, entity_id: EntityId, *, dry_run: DryRun = False) -> int:
-    """Disable an IdP: its evidence is denied until it is enabled again."""
+    """Disable an IdP: its evidence is denied until enabled again."""
     from evidence_service.cli.idps import set_enabled
 
     return set_enabled(_session(context), entity_id, enabled=False, dry_run=dry_run)
@@ -274,6 +393,14 @@ def key_list(
     return list_keys(_session(context), entity_id, output)
 
 
+@key_app.command("show")
+def key_show(context: typer.Context, sha256: KeyDigest, *, idp: KeyIdp, output: OutputOption = Output.TABLE) -> int:
+    """Show where a key came from, its whole history and its use."""
+    from evidence_service.cli.keys import show_key
+
+    return show_key(_session(context), sha256, entity_id=idp, form=output)
+
+
 @key_app.command("revoke")
 def key_revoke(
     context: typer.Context,
@@ -289,9 +416,10 @@ def key_revoke(
     It concerns every certificate for the same key, also at other IdPs and in metadata that is imported later. A running
     service obeys within two seconds.
     """
-    from evidence_service.cli.keys import REVOKE, change_key
+    from evidence_service.cli.keys import change_key
+    from idp_certs.rollover import Event
 
-    return change_key(_session(context), sha256, REVOKE, entity_id=idp, note=note, confirmed=yes, dry_run=dry_run)
+    return change_key(_session(context), sha256, Event.REVOKE, entity_id=idp, note=note, confirmed=yes, dry_run=dry_run)
 
 
 @key_app.command("reinstate")
@@ -305,9 +433,12 @@ def key_reinstate(
     dry_run: DryRun = False,
 ) -> int:
     """Trust a revoked or retired key again."""
-    from evidence_service.cli.keys import REINSTATE, change_key
+    from evidence_service.cli.keys import change_key
+    from idp_certs.rollover import Event
 
-    return change_key(_session(context), sha256, REINSTATE, entity_id=idp, note=note, confirmed=yes, dry_run=dry_run)
+    return change_key(
+        _session(context), sha256, Event.REINSTATE, entity_id=idp, note=note, confirmed=yes, dry_run=dry_run
+    )
 
 
 @key_app.command("retire")
@@ -318,19 +449,80 @@ def key_retire(
 
     For a key that the IdP no longer uses. Never for a stolen one: whoever has it can write any date; revoke it.
     """
-    from evidence_service.cli.keys import RETIRE, change_key
+    from evidence_service.cli.keys import change_key
+    from idp_certs.rollover import Event
 
-    return change_key(_session(context), sha256, RETIRE, entity_id=idp, note=note, confirmed=True, dry_run=dry_run)
+    return change_key(
+        _session(context), sha256, Event.RETIRE, entity_id=idp, note=note, confirmed=True, dry_run=dry_run
+    )
 
 
 @key_app.command("approve")
 def key_approve(
     context: typer.Context, sha256: KeyDigest, *, idp: KeyIdp, note: KeyNote = "", dry_run: DryRun = False
 ) -> int:
-    """Trust a key that was announced ahead of its use."""
-    from evidence_service.cli.keys import APPROVE, change_key
+    """Trust a key that was announced, or that waits for approval."""
+    from evidence_service.cli.keys import change_key
+    from idp_certs.rollover import Event
 
-    return change_key(_session(context), sha256, APPROVE, entity_id=idp, note=note, confirmed=True, dry_run=dry_run)
+    return change_key(
+        _session(context), sha256, Event.APPROVE, entity_id=idp, note=note, confirmed=True, dry_run=dry_run
+    )
+
+
+RolloverId = Annotated[str, typer.Argument(metavar="ID", help="As `rollover list` shows it.")]
+
+
+@rollover_app.command("list")
+def rollover_list(
+    context: typer.Context,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Also those that are decided.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """List the new keys that wait for approval."""
+    from evidence_service.cli.rollovers import list_rollovers
+
+    return list_rollovers(_session(context), output, everything=everything)
+
+
+@rollover_app.command("show")
+def rollover_show(context: typer.Context, rollover_id: RolloverId, *, output: OutputOption = Output.TABLE) -> int:
+    """Show the certificates that wait, why, and who signed their document."""
+    from evidence_service.cli.rollovers import show_rollover
+
+    return show_rollover(_session(context), rollover_id, output)
+
+
+@rollover_app.command("approve")
+def rollover_approve(
+    context: typer.Context, rollover_id: RolloverId, *, note: KeyNote = "", yes: Yes = False, dry_run: DryRun = False
+) -> int:
+    """Trust the certificates that wait.
+
+    Compare their fingerprints with the IdP's administrator first: whoever has the keys can sign in as anybody.
+    """
+    from evidence_service.cli.rollovers import approve
+
+    return approve(_session(context), rollover_id, note=note, confirmed=yes, dry_run=dry_run)
+
+
+@rollover_app.command("reject")
+def rollover_reject(
+    context: typer.Context, rollover_id: RolloverId, *, note: KeyNote = "", dry_run: DryRun = False
+) -> int:
+    """Turn down the certificates that wait; they may be approved later."""
+    from evidence_service.cli.rollovers import reject
+
+    return reject(_session(context), rollover_id, note=note, dry_run=dry_run)
+
+
+@alarm_app.command("list")
+def alarm_list(context: typer.Context, *, output: OutputOption = Output.TABLE) -> int:
+    """List what needs a person."""
+    from evidence_service.cli.rollovers import list_alarms
+
+    return list_alarms(_session(context), output)
 
 
 @rule_app.command("set")
@@ -593,6 +785,23 @@ def serve(
     return run(
         _session(context).with_config(config), host=host, port=port, tls_certificate=tls_certificate, tls_key=tls_key
     )
+
+
+@app.command()
+def admin(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
+) -> int:
+    """Serve the admin API, until SIGTERM.
+
+    Its bearer token is in a file that is made at the first start; the log says where.
+    """
+    from evidence_service.cli.operations import admin as run
+
+    return run(_session(context).with_config(config), host=host, port=port)
 
 
 @app.command()

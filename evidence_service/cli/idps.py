@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
-import tomllib
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from evidence_service.access.model import UPN_CLAIM, Policy
 from evidence_service.access.policy import dump_policy, policy_problems
-from evidence_service.adapters.config_store import ConfigStore, IdpChange, NotFound, StoredIdp
-from evidence_service.adapters.snapshots import KeyUnreadable, load_decryption_key
+from evidence_service.adapters.config_store import ConfigStore, IdpChange
 from evidence_service.cli import output
+from evidence_service.cli.admin import (
+    CERTIFICATE_COLUMNS,
+    certificate_cells,
+    print_diff,
+    print_findings,
+    told,
+    trust_admin,
+)
 from evidence_service.cli.errors import BadInput, ExitCode, NothingFound
-from evidence_service.cli.files import metadata_finding, read_metadata, read_policy
-from evidence_service.cli.output import Cell, Output, instant, moment
+from evidence_service.cli.files import MAX_METADATA, MAX_SMALL, read_file, read_policy
+from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session, actor, ask, confirm_typed, is_terminal
-from idp_certs.metadata import IdpMetadata
-from idp_certs.model import CertificateState, SigningCertificate
-from idp_certs.reasons import Refused, TrustReason
+from evidence_service.trust_admin.acts import ImportPlan, TrustAdmin, Upload, uploaded_certificates, uploaded_metadata
+from evidence_service.trust_admin.documents import PolicyMissing
+from evidence_service.trust_admin.texts import moment
+from evidence_service.trust_admin.views import (
+    CertificateView,
+    IdpView,
+    certificate_problems,
+    condition,
+    days_left,
+    idp_json,
+    source_problem,
+    view_idp,
+    view_idps,
+)
+from idp_certs.alarms import Severity
+from idp_certs.model import GOOD
 
-_SOON = timedelta(days=30)
-_STYLES = {
-    CertificateState.TRUSTED: "green",
-    CertificateState.RETIRING: "yellow",
-    CertificateState.REVOKED: "bold red",
+SEVERITIES = {
+    None: "green",
+    Severity.NOTICE: "",
+    Severity.WARNING: "yellow",
+    Severity.CRITICAL: "bold red",
 }
 
 POLICY_TEMPLATE = f"""\
@@ -52,259 +68,155 @@ max_age = "8h"
 def add_idp(
     session: Session,
     *,
-    metadata: Path,
+    metadata: Path | None,
+    certificate: Path | None,
     policy: Path | None,
     entity_id: str | None,
     dry_run: bool,
     confirmed: bool,
 ) -> int:
-    """Register or update an IdP from a metadata file. Everything is checked before anything is written."""
-    document, described = _described(metadata)
-    chosen = _chosen(described, entity_id, metadata)
-    given = None if policy is None else _usable_policy(session, policy)
+    """Register or update an IdP from a file. Everything is checked before anything is written."""
+    what, path = ("metadata file", metadata) if metadata is not None else ("certificate file", certificate)
+    if path is None:
+        raise BadInput("missing option '--metadata' or '--certificate'; see `fas-evidence idp add --help`")
+    if metadata is not None and certificate is not None:
+        raise BadInput("--metadata, --certificate: give the IdP's metadata, or its bare certificates, and not both")
+    file = f"{what} {path}"
+    labels: dict[str, object] = {"metadata": file, "certificates": file, "policy": policy}
+    if metadata is not None:
+        labels["entity_id"] = file
+    with told(labels):
+        upload = _upload(what, path, entity_id, bare=metadata is None)
+    given = None if policy is None else read_policy(policy)
     now = datetime.now(UTC)
-
-    def change(store: ConfigStore, *, dry_run: bool) -> IdpChange:
-        try:
-            return store.add_idp(
-                metadata=chosen, document=document, policy=given, now=now, actor=actor(), dry_run=dry_run
-            )
-        except Refused as problem:
-            raise BadInput(f"metadata file {metadata}: {metadata_finding(problem.finding)}") from None
-
     with session.store_or_empty() as engine:
-        store = ConfigStore(engine)
-        planned = change(store, dry_run=True)
-        if given is None:
-            _check_stored_policy(store, chosen.entity_id)
-        same = _is_known(store, planned, document, given)
-    if same:
-        output.line(f"{chosen.entity_id} is registered already, with this metadata and policy. Nothing was changed.")
-        _print_findings(planned, now)
+        plan = _planned(trust_admin(session, engine), upload, given, labels, now)
+    if plan.is_known:
+        entity_id = plan.change.entity_id
+        output.line(f"{entity_id} is registered already, with this metadata and policy. Nothing was changed.")
+        print_findings(plan.diff, now)
         if dry_run:
             output.nothing_changed()
         return ExitCode.DONE
     if dry_run:
-        _print_change(planned, now, heading="would be")
+        _print_plan(plan, now, heading="would be")
         output.nothing_changed()
         return ExitCode.DONE
     if not confirmed and is_terminal():
-        _print_change(planned, now, heading="would be")
+        _print_plan(plan, now, heading="would be")
         if ask("Trust these certificates? [y/N] ").lower() not in ("y", "yes"):
             raise NothingFound("not confirmed; nothing was changed")
-    with session.store(create=True) as engine:
-        _print_change(change(ConfigStore(engine), dry_run=False), now, heading="is")
+    with session.store(create=True) as engine, told(labels):
+        admin = trust_admin(session, engine)
+        change = admin.import_planned(plan, now=now, actor=actor())
+    output.line(f"{change.entity_id} is {_done(change)}.", "bold")
+    print_diff(plan.diff, plan.signature, now)
     return ExitCode.DONE
 
 
-def _described(path: Path) -> tuple[bytes, tuple[IdpMetadata, ...]]:
-    try:
-        return read_metadata(path)
-    except Refused as problem:
-        raise BadInput(f"metadata file {path}: {metadata_finding(problem.finding)}") from None
-
-
-def _chosen(described: Sequence[IdpMetadata], entity_id: str | None, path: Path) -> IdpMetadata:
-    names = [each.entity_id for each in described]
+def _upload(what: str, path: Path, entity_id: str | None, *, bare: bool) -> Upload:
+    if not bare:
+        return uploaded_metadata(read_file(path, what, limit=MAX_METADATA), entity_id)
     if entity_id is None:
-        if len(described) == 1:
-            return described[0]
-        raise BadInput(f"metadata file {path} describes {len(names)} IdPs; choose one with --entity-id: {_some(names)}")
-    for each in described:
-        if each.entity_id == entity_id:
-            return each
-    reason = TrustReason.METADATA_ENTITY_MISMATCH
-    raise BadInput(f"metadata file {path}: {reason}: it does not describe {entity_id!r}, but {_some(names)}")
+        raise BadInput("--entity-id: certificates do not say whose they are; add --entity-id ID, as the IdP writes it")
+    return uploaded_certificates(read_file(path, what, limit=MAX_SMALL), entity_id)
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _planned(
+    admin: TrustAdmin, upload: Upload, policy: Policy | None, labels: dict[str, object], now: datetime
+) -> ImportPlan:
+    with told(labels):
+        try:
+            return admin.plan_import(upload, policy=policy, now=now)
+        except PolicyMissing as problem:
+            raise policy_missing(problem) from None
 
 
-def _usable_policy(session: Session, path: Path) -> Policy:
+def policy_missing(problem: PolicyMissing) -> BadInput:
+    """The error for an IdP without usable policy, after one to fill in was printed."""
+    for text in POLICY_TEMPLATE.splitlines():
+        output.line(text)
+    return BadInput(f"{problem}; save the policy printed on stdout, fill it in and add --policy FILE")
+
+
+def _done(change: IdpChange) -> str:
+    return "registered" if change.created else "updated"
+
+
+def _print_plan(plan: ImportPlan, now: datetime, *, heading: str) -> None:
+    output.line(f"{plan.change.entity_id} {heading} {_done(plan.change)}.", "bold")
+    print_diff(plan.diff, plan.signature, now)
+
+
+def usable_policy(admin: TrustAdmin, path: Path) -> Policy:
     """A policy that can be applied on this machine. Raises BadInput."""
     policy = read_policy(path)
-    problems = policy_problems(policy)
-    if problems:
-        raise BadInput(f"{path}: the policy allows nobody: {'; '.join(problems)}")
-    for name in policy.decryption_keys:
-        try:
-            load_decryption_key(name, directory=session.settings().effective_secrets_dir)
-        except KeyUnreadable as problem:
-            raise BadInput(f"{path}: policy member `decryption_keys`: {problem}") from None
-    return policy
-
-
-def _check_stored_policy(store: ConfigStore, entity_id: str) -> None:
-    """Without --policy a usable one must be stored. Raises BadInput, and prints one to fill in."""
-    try:
-        problems = policy_problems(store.get_idp(entity_id).policy)
-    except NotFound:
-        problems = policy_problems(Policy())
-    if problems:
-        for text in POLICY_TEMPLATE.splitlines():
-            output.line(text)
-        raise BadInput(
-            f"{entity_id} has no usable policy yet ({'; '.join(problems)}); "
-            "save the policy printed on stdout, fill it in and add --policy FILE"
-        )
-
-
-def _is_known(store: ConfigStore, planned: IdpChange, document: bytes, policy: Policy | None) -> bool:
-    """Whether the import would change nothing but its own date."""
-    if planned.created or planned.added or planned.returned or planned.gone:
-        return False
-    stored = store.get_idp(planned.entity_id)
-    known = {each.sha256 for each in stored.certificates}
-    return (
-        stored.document_sha256 == hashlib.sha256(document).hexdigest()
-        and policy in (None, stored.policy)
-        and known >= {each.sha256 for each in planned.kept}
-    )
-
-
-def _print_change(change: IdpChange, now: datetime, *, heading: str) -> None:
-    output.line(f"{change.entity_id} {heading} {'registered' if change.created else 'updated'}.", "bold")
-    groups = (
-        ("added", change.added, "green"),
-        ("returned", change.returned, "green"),
-        ("kept", change.kept, ""),
-        ("gone", change.gone, "yellow"),
-    )
-    rows = [
-        (Cell(value=name, style=style), *certificate_cells(certificate, now))
-        for name, certificates, style in groups
-        for certificate in certificates
-    ]
-    output.table(("", *_CERTIFICATE_COLUMNS), rows, nothing="No certificates.")
-    _print_findings(change, now)
-
-
-def _print_findings(change: IdpChange, now: datetime) -> None:
-    for finding in change.problems:
-        output.warning(metadata_finding(finding))
-    for certificate in (*change.added, *change.returned, *change.kept):
-        for problem in certificate_problems(certificate, now):
-            output.warning(f"certificate {certificate.sha256}: {problem}")
-
-
-_CERTIFICATE_COLUMNS: tuple[str, ...] = (
-    "SHA-256",
-    "state",
-    "since",
-    "not before",
-    "not after",
-    "days left",
-    "key",
-    "subject",
-)
-
-
-def certificate_cells(certificate: SigningCertificate, now: datetime) -> tuple[object, ...]:
-    """A row for people: SHA-256, state, since, both dates, days left, key, subject."""
-    left = days_left(certificate, now)
-    return (
-        certificate.sha256,
-        Cell(value=certificate.state.value, style=_STYLES.get(certificate.state, "")),
-        certificate.since,
-        certificate.x509.not_valid_before_utc,
-        certificate.x509.not_valid_after_utc,
-        Cell(value=left, style="red" if left < 0 else "yellow" if left < _SOON.days else ""),
-        certificate.key_description,
-        certificate.x509.subject.rfc4514_string(),
-    )
-
-
-def days_left(certificate: SigningCertificate, now: datetime) -> int:
-    """Whole days until the certificate's end; negative after it."""
-    return (certificate.x509.not_valid_after_utc - now).days
-
-
-def certificate_problems(certificate: SigningCertificate, now: datetime) -> Iterable[str]:
-    """What an administrator should know about a certificate."""
-    if not certificate.has_strong_key:
-        yield f"{certificate.key_description} is too weak a key; what it signs is denied (certificate_weak_key)"
-    if now < certificate.x509.not_valid_before_utc:
-        yield f"not valid before {instant(certificate.x509.not_valid_before_utc)}; check the clocks"
-    left = certificate.x509.not_valid_after_utc - now
-    if left < timedelta(0):
-        yield f"expired {-left.days - 1} days ago; denied only where the policy has `enforce_certificate_dates = true`"
-    elif left < _SOON:
-        yield f"expires in {left.days} days; import the IdP's new metadata when it has announced the next one"
-
-
-def certificate_json(certificate: SigningCertificate, now: datetime) -> dict[str, Any]:
-    """The same for programs, with provenance and problems."""
-    return {
-        "sha256": certificate.sha256,
-        "state": certificate.state.value,
-        "since": instant(certificate.since),
-        "not_before": instant(certificate.x509.not_valid_before_utc),
-        "not_after": instant(certificate.x509.not_valid_after_utc),
-        "days_left": days_left(certificate, now),
-        "key": certificate.key_description,
-        "subject": certificate.x509.subject.rfc4514_string(),
-        "provenance": certificate.provenance,
-        "problems": list(certificate_problems(certificate, now)),
-    }
-
-
-def _idp_json(idp: StoredIdp, now: datetime) -> dict[str, Any]:
-    return {
-        "entity_id": idp.entity_id,
-        "enabled": idp.enabled,
-        "problem": idp.problem,
-        "policy": tomllib.loads(dump_policy(idp.policy)),
-        "policy_problems": list(policy_problems(idp.policy)),
-        "certificates": [certificate_json(each, now) for each in idp.certificates],
-        "sso_urls": list(idp.sso_urls),
-        "valid_until": None if idp.valid_until is None else instant(idp.valid_until),
-        "imported_at": instant(idp.imported_at),
-        "imported_by": idp.imported_by,
-        "document_sha256": idp.document_sha256,
-    }
+    with told({"policy": path}):
+        return admin.usable_policy(policy)
 
 
 def list_idps(session: Session, form: Output) -> int:
     """Print all IdPs."""
     now = datetime.now(UTC)
     with session.store() as engine:
-        stored = ConfigStore(engine).list_idps()
+        views = view_idps(trust_admin(session, engine), now)
     if form is Output.JSON:
-        output.emit_json([_idp_json(idp, now) for idp in stored])
+        output.emit_json([idp_json(view, now) for view in views])
         return ExitCode.DONE
     rows = []
-    for idp in stored:
-        trusted = [each for each in idp.certificates if each.state is CertificateState.TRUSTED]
-        left = min((days_left(each, now) for each in trusted), default=None)
-        rows.append((idp.entity_id, _condition(idp), len(trusted), left, idp.valid_until, idp.imported_at))
-    columns = ("entity ID", "condition", "trusted certificates", "days left", "metadata valid until", "imported")
+    for view in views:
+        idp = view.idp
+        good = [each for each in idp.certificates if each.state in GOOD]
+        left = min((days_left(each, now) for each in good), default=None)
+        success = None if view.source is None else view.source.state.succeeded_at
+        source = "-" if view.source is None else _ago(success, now) if success else "never"
+        rows.append((idp.entity_id, _condition(view), len(good), left, idp.valid_until, idp.imported_at, source))
+    columns = (
+        "entity ID",
+        "condition",
+        "trusted certificates",
+        "days left",
+        "metadata valid until",
+        "imported",
+        "refreshed",
+    )
     output.table(
         columns, rows, nothing="No IdP is registered. Add one: fas-evidence idp add --metadata FILE --policy FILE"
     )
     return ExitCode.DONE
 
 
-def _condition(idp: StoredIdp) -> Cell:
-    if idp.problem is not None:
-        return Cell(value="damaged", style="bold red")
-    if policy_problems(idp.policy):
-        return Cell(value="no usable policy", style="bold red")
-    return Cell(value="enabled", style="green") if idp.enabled else Cell(value="disabled", style="yellow")
+def _condition(view: IdpView) -> Cell:
+    text, severity = condition(view)
+    return Cell(value=text, style=SEVERITIES[severity])
+
+
+def _ago(instant: datetime, now: datetime) -> str:
+    return f"{span(now - instant)} ago"
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its largest unit, for people."""
+    seconds = max(int(length.total_seconds()), 0)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def show_idp(session: Session, entity_id: str, form: Output) -> int:
     """Print one IdP with everything that is stored about it."""
     now = datetime.now(UTC)
     with session.store() as engine:
-        idp = ConfigStore(engine).get_idp(entity_id)
+        view = view_idp(trust_admin(session, engine), entity_id, now)
     if form is Output.JSON:
-        output.emit_json(_idp_json(idp, now))
+        output.emit_json(idp_json(view, now))
         return ExitCode.DONE
+    idp = view.idp
     output.facts(
         (
             ("entity ID", idp.entity_id),
-            ("condition", _condition(idp)),
+            ("condition", _condition(view)),
             ("sign-in URLs", ", ".join(idp.sso_urls)),
             ("metadata valid until", idp.valid_until),
             ("imported", f"{moment(idp.imported_at)} by {idp.imported_by}"),
@@ -314,21 +226,84 @@ def show_idp(session: Session, entity_id: str, form: Output) -> int:
     for problem in (() if idp.problem is None else (idp.problem,), policy_problems(idp.policy)):
         for text in problem:
             output.warning(text)
+    _show_source(view, now)
+    _show_what_waits(view)
     output.line("")
     output.line("Policy", "bold")
     for text in dump_policy(idp.policy).splitlines():
         output.line(text)
     output.line("")
     output.line("Certificates", "bold")
-    columns, rows = _CERTIFICATE_COLUMNS, [certificate_cells(each, now) for each in idp.certificates]
+    _show_certificates(view.certificates, now)
+    return ExitCode.DONE
+
+
+def _show_source(view: IdpView, now: datetime) -> None:
+    output.line("")
+    output.line("Metadata source", "bold")
+    if view.source is None:
+        output.line("None: its metadata is uploaded by hand. Fetch it by itself: fas-evidence idp subscribe URL")
+        return
+    config, state = view.source.config, view.source.state
+    problem = source_problem(view.source)
+    facts: list[tuple[str, object]] = [
+        ("URL", config.url),
+        ("last attempt", state.attempted_at),
+        ("last success", state.succeeded_at),
+        ("age", None if state.succeeded_at is None else span(now - state.succeeded_at)),
+        ("next attempt", state.next_attempt_at),
+        ("problem", Cell(value=problem, style="" if problem is None else "bold red")),
+    ]
+    if problem is not None:
+        facts.append(("since", state.problem_since))
+        facts.append(("failures", state.failures))
+    if config.pin_sha256 is not None:
+        facts.append(("pinned certificate", config.pin_sha256))
+    if config.ca_pem is not None:
+        facts.append(("certificate authorities", "its own"))
+    output.facts(facts)
+
+
+def _show_what_waits(view: IdpView) -> None:
+    if view.alarms:
+        output.line("")
+        output.line("Alarms", "bold")
+        for alarm in view.alarms:
+            output.line(f"{alarm.severity.value}: {alarm.text}", SEVERITIES[alarm.severity])
+    if view.rollovers:
+        output.line("")
+        output.line("Waiting for approval", "bold")
+        for each in view.rollovers:
+            names = ", ".join(certificate.sha256 for certificate, _ in each.withheld)
+            output.line(f"rollover {each.id}: {names}", "bold red")
+        output.line(f"Next: fas-evidence rollover show {view.rollovers[0].id}")
+
+
+def _show_certificates(certificates: tuple[CertificateView, ...], now: datetime) -> None:
+    columns: tuple[str, ...] = (*CERTIFICATE_COLUMNS, "announced", "trusted", "first used", "last used")
+    rows = [
+        (
+            *certificate_cells(each.certificate, now, each.state),
+            each.announced,
+            each.trusted,
+            each.usage.first_sign_in,
+            each.usage.last_sign_in,
+        )
+        for each in certificates
+    ]
     if not output.on_terminal():
         columns = (*columns, "provenance")
-        rows = [(*row, each.provenance) for row, each in zip(rows, idp.certificates, strict=True)]
+        rows = [(*row, each.certificate.provenance) for row, each in zip(rows, certificates, strict=True)]
     output.table(columns, rows, nothing="None.", short_digests=False)
-    for each in idp.certificates:
-        for text in certificate_problems(each, now):
-            output.warning(f"certificate {each.sha256}: {text}")
-    return ExitCode.DONE
+    for each in certificates:
+        if each.advice is not None:
+            output.line(f"Certificate {each.certificate.sha256[:16]} {each.advice.text}.")
+        if each.absent_since is not None:
+            what = f"is missing in its metadata since {moment(each.absent_since)}"
+            output.line(f"Certificate {each.certificate.sha256[:16]} {what}.")
+    for each in certificates:
+        for text in certificate_problems(each.certificate, now):
+            output.warning(f"certificate {each.certificate.sha256}: {text}")
 
 
 def remove_idp(session: Session, entity_id: str, *, confirmed: bool, dry_run: bool) -> int:
@@ -365,12 +340,13 @@ def set_enabled(session: Session, entity_id: str, *, enabled: bool, dry_run: boo
 
 def set_policy(session: Session, entity_id: str, path: Path, *, dry_run: bool) -> int:
     """Replace a policy and print what differs."""
-    policy = _usable_policy(session, path)
+    read_policy(path)  # a file that cannot be read is said before the database is opened
     with session.store() as engine:
-        store = ConfigStore(engine)
-        before = store.get_idp(entity_id).policy
+        admin = trust_admin(session, engine)
+        policy = usable_policy(admin, path)
+        before = admin.config.get_idp(entity_id).policy
         if not dry_run and before != policy:
-            store.set_policy(entity_id, policy, now=datetime.now(UTC), actor=actor())
+            admin.config.set_policy(entity_id, policy, now=datetime.now(UTC), actor=actor())
     pairs = zip(dump_policy(before).splitlines(), dump_policy(policy).splitlines(), strict=True)
     for old, new in pairs:
         if old != new:

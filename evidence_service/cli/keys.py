@@ -12,7 +12,6 @@ from evidence_service.cli.errors import ExitCode
 from evidence_service.cli.output import Output
 from evidence_service.cli.session import Session, actor, confirm_typed
 from evidence_service.trust_admin.keys import SHORTEST_PREFIX, KeyAct, act_on_key, named, plan_key_act
-from evidence_service.trust_admin.texts import moment
 from evidence_service.trust_admin.views import (
     CertificateView,
     certificate_problems,
@@ -44,8 +43,8 @@ def list_keys(session: Session, entity_id: str | None, form: Output) -> int:
     for view in views:
         for each in view.certificates:
             sha256, state, _, _, end, left, key, _ = certificate_cells(each.certificate, now, each.state)
-            rows.append((sha256, state, end, left, key, each.usage.last_sign_in, view.idp.entity_id))
-    columns = ("SHA-256", "state", "not after", "days left", "key", "last used", "entity ID")
+            rows.append((sha256, state, end, left, key, view.idp.entity_id))
+    columns = ("SHA-256", "state", "not after", "days left", "key", "entity ID")
     output.table(columns, rows, nothing="No key is known. Register an IdP: fas-evidence idp add --metadata FILE")
     for view in views:
         if view.idp.problem is not None:

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from evidence_service.access.decide import Examination, examine
 from evidence_service.access.model import AccessRequest, Allow, AssertionSummary, Decision, Phase, Policy, Snapshot
 from evidence_service.cli.errors import BadInput
-from evidence_service.cli.files import metadata_finding, read_metadata, read_policy
-from evidence_service.cli.output import instant
+from evidence_service.cli.files import read_metadata, read_policy
+from evidence_service.trust_admin.texts import instant, metadata_finding
 from idp_certs.instants import parse_instant
 from idp_certs.metadata import IdpMetadata
 from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate, TrustSnapshot

@@ -1,4 +1,4 @@
-"""`serve`, `work`, `run`, `demo`, `db upgrade` and `config validate`."""
+"""`serve`, `admin`, `work`, `run`, `demo`, `db upgrade` and `config validate`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from evidence_service.adapters.database import SCHEMA_REVISION, StoreUnavailable
 from evidence_service.adapters.snapshots import KeyUnreadable, load_decryption_key
 from evidence_service.cli import output
 from evidence_service.cli.errors import ExitCode
-from evidence_service.cli.output import Cell, Output, instant
+from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session, unusable
 from evidence_service.settings import Settings
+from evidence_service.trust_admin.texts import instant
 from evidence_service.web.tls import ServerTls, TlsError
 
 _SOON = timedelta(days=30)
@@ -31,6 +32,14 @@ def serve(
     """Serve the plug-ins until told to stop."""
     settings = session.settings(listen_host=host, listen_port=port, tls_certificate=tls_certificate, tls_key=tls_key)
     from evidence_service.serve import run  # noqa: PLC0415 - after the settings, which are refused at once
+
+    return run(settings)
+
+
+def admin(session: Session, *, host: str | None, port: int | None) -> int:
+    """Serve the admin API until told to stop."""
+    settings = session.settings(admin_host=host, admin_port=port)
+    from evidence_service.admin import run  # noqa: PLC0415 - as above
 
     return run(settings)
 

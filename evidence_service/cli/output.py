@@ -11,10 +11,11 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from evidence_service.trust_admin.texts import moment
 from evidence_service.web.text import shown as harmless
 
 if TYPE_CHECKING:
@@ -51,18 +52,6 @@ def shown(value: object) -> str:
     if isinstance(value, datetime):
         return moment(value)
     return harmless(str(value), limit=SHOWN_CHARACTERS)
-
-
-def instant(value: datetime) -> str:
-    """`2026-01-31T12:00:00Z`; a fraction of a second only where there is one. Raises ValueError for naive values."""
-    if value.tzinfo is None:
-        raise ValueError("an instant without a time zone")
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
-
-
-def moment(value: datetime) -> str:
-    """The instant to the second, for people."""
-    return instant(value.replace(microsecond=0))
 
 
 def emit_json(value: object) -> None:

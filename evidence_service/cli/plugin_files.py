@@ -21,7 +21,7 @@ from lxml import etree
 
 from evidence_service.cli.errors import BadInput, DependencyFailed
 from evidence_service.cli.files import MAX_SMALL, read_file, write_new
-from evidence_service.cli.output import instant
+from evidence_service.trust_admin.texts import instant
 from idp_certs.model import CertificateState, SigningCertificate
 from plugin_bridge.client import SettingsError, read_settings
 

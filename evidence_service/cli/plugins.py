@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from evidence_service.adapters.config_store import ConfigStore, StoredPlugin
 from evidence_service.cli import output
 from evidence_service.cli.errors import BadInput, ExitCode, NothingFound
-from evidence_service.cli.output import Cell, Output, instant
+from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.plugin_files import (
     NewFile,
     Shim,
@@ -31,6 +31,7 @@ from evidence_service.cli.plugin_files import (
     written,
 )
 from evidence_service.cli.session import Session, actor, confirm_typed
+from evidence_service.trust_admin.texts import instant, moment
 
 DEFAULT_DAYS = 825
 
@@ -231,7 +232,7 @@ def list_plugins(session: Session, form: Output) -> int:
         end = _end(plugin)
         state = Cell(value="enrolled", style="green")
         if plugin.revoked_at is not None:
-            state = Cell(value=f"revoked {output.moment(plugin.revoked_at)}", style="bold red")
+            state = Cell(value=f"revoked {moment(plugin.revoked_at)}", style="bold red")
         elif end is not None and end < now:
             state = Cell(value="expired", style="bold red")
         rows.append(

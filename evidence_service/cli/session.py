@@ -137,3 +137,16 @@ def confirm_typed(what: str, name: str, *, confirmed: bool) -> None:
         raise BadInput(f"{consequence}: that needs a confirmation, and nobody can be asked here; add --yes")
     if ask(f"{what}\nType {name} to go on: ") != name:
         raise NothingFound("not confirmed; nothing was changed")
+
+
+def confirm(question: str, what: str, *, confirmed: bool) -> None:
+    """Go on only after a yes, or `confirmed` already (--yes). Raises BadInput, NothingFound on a no.
+
+    `what` is what needs it, for where nobody can be asked.
+    """
+    if confirmed:
+        return
+    if not is_terminal():
+        raise BadInput(f"{what}: that needs a confirmation, and nobody can be asked here; add --yes")
+    if ask(f"{question} [y/N] ").lower() not in ("y", "yes"):
+        raise NothingFound("not confirmed; nothing was changed")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import msgspec
 import pybase64
@@ -20,6 +20,8 @@ from evidence_service.web.text import shown
 
 SAML_RESPONSE = "SAMLResponse"
 MAX_EVIDENCE_ITEMS = 16
+
+_T = TypeVar("_T")
 
 _Id = Annotated[
     str,
@@ -158,10 +160,10 @@ def _no_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_constant)
 
 
-def read_question(body: bytes) -> Asked:
-    """Read the body of `POST /v1/decisions`. Raises Malformed."""
+def read_json(body: bytes, kind: type[_T]) -> _T:
+    """The JSON in `body` as a value of exactly this shape. Raises Malformed."""
     try:
-        question = msgspec.convert(_DECODER.decode(body.decode("utf-8")), Question)
+        return msgspec.convert(_DECODER.decode(body.decode("utf-8")), kind)
     except UnicodeDecodeError as error:
         raise Malformed(f"the body is not UTF-8 at byte {error.start}") from error
     except msgspec.ValidationError as error:
@@ -172,6 +174,11 @@ def read_question(body: bytes) -> Asked:
         raise Malformed("the body is nested too deeply") from error
     except ValueError as error:  # a number beyond Python's limit of digits
         raise Malformed("the body holds a number that is too long") from error
+
+
+def read_question(body: bytes) -> Asked:
+    """Read the body of `POST /v1/decisions`. Raises Malformed."""
+    question = read_json(body, Question)
     if b"\\u" in body:
         _refuse_surrogates(question)
     evidence = []

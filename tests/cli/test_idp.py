@@ -291,8 +291,8 @@ def test_the_same_again_changes_nothing(place: Place) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "the file is empty. Save the metadata again from the IdP."),
-        (b" \n", "the file is empty. Save the metadata again from the IdP."),
+        (b"", "the document is empty. Save the metadata again from the IdP."),
+        (b" \n", "the document is empty. Save the metadata again from the IdP."),
         (b"<md:EntityDescriptor", "Save the metadata again from the IdP."),
         ("<a/>".encode("utf-16"), "Save the metadata again from the IdP."),
     ],

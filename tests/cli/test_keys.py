@@ -109,7 +109,7 @@ def test_retire_and_approve(two_keys: Place) -> None:
     assert "is accepted until it is too old, and nothing newer" in ran.out
     ran = fas_evidence("key", "approve", IDP, "--idp", names.IDP)
     assert ran.code == 2
-    assert ran.complaint.endswith("is retiring, and only one that is announced can be approved")
+    assert ran.complaint.endswith("is retiring, and only one that is announced or waiting can be approved")
     assert fas_evidence("key", "reinstate", IDP, "--idp", names.IDP).code == 0
     assert "is trusted already" in fas_evidence("key", "approve", IDP, "--idp", names.IDP).out
 

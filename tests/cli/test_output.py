@@ -70,7 +70,9 @@ def test_a_reader_that_goes_away(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", [(), ("idp",), ("key",), ("rule",), ("plugin",), ("decision",), ("db",), ("config",)], ids=" ".join
+    "group",
+    [(), ("idp",), ("key",), ("rollover",), ("alarm",), ("rule",), ("plugin",), ("decision",), ("db",), ("config",)],
+    ids=" ".join,
 )
 def test_help_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, group: tuple[str, ...]) -> None:
     """At 80 columns no command's line in the help of its group is cut."""
