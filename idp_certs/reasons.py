@@ -287,3 +287,9 @@ class TrustReason(Reason):
         "A time in the metadata (cacheDuration or creationInstant) cannot be read and was left out.",
         "Nothing needs to be done at once. Tell the metadata's publisher: it must be written as XML Schema says.",
     )
+    METADATA_FAULT = (
+        "metadata_fault",
+        316,
+        "This service failed while it judged or stored the metadata, and took nothing of it over.",
+        "Look for the IdP's line `refreshed` in the worker's log; check the database and its disk.",
+    )

@@ -254,27 +254,49 @@ def refresh_once(
     `at_point` is called at each of POINTS, for tests that plant faults.
     """
     enter = at_point or _nothing
-    state = claim.source.state
     learned = _learn(claim, store, fetch, rules, now, enter)
-    if isinstance(learned, _Failure):
-        attempts = Attempts(
-            attempted=now, succeeded=state.succeeded_at, failures=state.failures + 1, jitter=state.jitter
-        )
-        valid_until, cache_duration = state.valid_until, state.cache_duration
-    else:
-        attempts = Attempts(attempted=now, succeeded=now, failures=0, jitter=state.jitter)
-        valid_until, cache_duration = learned.accepted.metadata.valid_until, learned.accepted.metadata.cache_duration
-    interval = refresh_interval(usual=rules.usual, valid_until=valid_until, cache_duration=cache_duration, now=now)
-    # The least interval is for what documents ask for, not for what an administrator set.
-    next_attempt_at = next_refresh(attempts, min(interval, rules.usual))
     try:
-        outcome = _record(claim, store, learned, now, next_attempt_at)
-        enter("published")
+        outcome = _record(claim, store, learned, now, _next_attempt_at(claim, learned, rules, now))
     except Exception as error:  # noqa: BLE001 - the store's own errors are not known here
-        return RefreshOutcome(
-            entity_id=claim.entity_id, outcome=Outcome.NOT_RECORDED, next_attempt_at=None, error=error
-        )
+        # It may be about this document alone; then it must not be fetched again at every expiry of a claim.
+        fault = _fault(error)
+        try:
+            outcome = _record(claim, store, fault, now, _next_attempt_at(claim, fault, rules, now))
+        except Exception as worse:  # noqa: BLE001 - as above
+            return RefreshOutcome(
+                entity_id=claim.entity_id,
+                outcome=Outcome.NOT_RECORDED,
+                next_attempt_at=None,
+                finding=fault.finding,
+                error=worse,
+            )
+    enter("published")
     return outcome
+
+
+def _next_attempt_at(claim: Claim, learned: _Learned | _Failure, rules: RefreshRules, now: datetime) -> datetime:
+    """When the source is asked again after this."""
+    state = claim.source.state
+    if isinstance(learned, _Failure):
+        valid_until, cache_duration = state.valid_until, state.cache_duration
+        succeeded, failures = state.succeeded_at, state.failures + 1
+    else:
+        valid_until, cache_duration = learned.accepted.metadata.valid_until, learned.accepted.metadata.cache_duration
+        succeeded, failures = now, 0
+    interval = refresh_interval(usual=rules.usual, valid_until=valid_until, cache_duration=cache_duration, now=now)
+    attempts = Attempts(attempted=now, succeeded=succeeded, failures=failures, jitter=state.jitter)
+    # The least interval is for what documents ask for, not for what an administrator set.
+    return next_refresh(attempts, min(interval, rules.usual))
+
+
+def _fault(error: Exception) -> _Failure:
+    """What failed was ours."""
+    finding = Finding(
+        reason=TrustReason.METADATA_FAULT,
+        expected="metadata that can be judged and stored",
+        presented=f"the refresh ended with {type(error).__name__}",
+    )
+    return _Failure(finding=finding, error=error)
 
 
 def _nothing(_: str) -> None:
@@ -297,13 +319,7 @@ def _learn(  # noqa: PLR0917 - the arguments of refresh_once
     except (FetchFailed, Refused) as refusal:
         return _Failure(finding=refusal.finding)
     except Exception as error:  # noqa: BLE001 - whatever a document provokes, the old trust stays
-        finding = Finding(
-            reason=TrustReason.METADATA_NOT_SAML,
-            expected="metadata that can be judged",
-            presented=f"the refresh ended with {type(error).__name__}",
-            where="document",
-        )
-        return _Failure(finding=finding, error=error)
+        return _fault(error)
 
 
 def _obtain(claim: _Claim, store: Store[_Claim], fetch: Fetch, rules: FetchRules) -> tuple[Fetched, bytes]:

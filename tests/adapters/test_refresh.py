@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text as sql
 from sqlalchemy import update
 
 from evidence_service.adapters.database import documents
@@ -354,9 +355,34 @@ def test_an_exception_nobody_expected_is_a_failure_like_any_other(here: Site) ->
     assert not Worker(here.engine, RULES, clock=here.clock, at_point=fault).round()
     finding = here.trust.get_source(names.IDP).state.finding
     assert finding is not None
-    assert (finding.reason, finding.presented) == ("metadata_not_saml", "the refresh ended with ZeroDivisionError")
+    assert (finding.reason, finding.presented) == ("metadata_fault", "the refresh ended with ZeroDivisionError")
     assert here.states() == {"idp": TRUSTED}
 
+    assert here.refresh()
+    assert here.states() == {"idp": TRUSTED, "idp_next": ANNOUNCED}
+
+
+def test_what_cannot_be_stored_is_a_failure_with_its_backoff(here: Site) -> None:
+    """A publication that fails is not tried again at every expiry of a claim, and leaves nothing half done."""
+    here.subscribe(document("idp"), jitter=0.0)
+    here.serve(document("idp"))
+    assert here.refresh()
+    here.serve(document("idp", "idp_next", signed_by="idp"), etag='"2"')
+    with here.engine.begin() as connection:
+        connection.execute(
+            sql("CREATE TRIGGER full BEFORE INSERT ON certificates BEGIN SELECT RAISE(ABORT, 'full'); END")
+        )
+    waits = []
+    for _ in range(3):
+        assert not here.refresh()
+        state = here.trust.get_source(names.IDP).state
+        waits.append((state.next_attempt_at - here.clock.now) / timedelta(minutes=1))
+    assert (state.problem, state.etag, waits) == ("metadata_fault", None, [1, 2, 4])
+    assert here.states() == {"idp": TRUSTED}
+    assert [each.key for each in here.alarms("metadata_refused")] == ["metadata_fault"]
+
+    with here.engine.begin() as connection:
+        connection.execute(sql("DROP TRIGGER full"))
     assert here.refresh()
     assert here.states() == {"idp": TRUSTED, "idp_next": ANNOUNCED}
 

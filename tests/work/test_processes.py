@@ -176,9 +176,10 @@ def test_promise_43_a_full_disk_leaves_the_old_set(tmp_path: Path) -> None:
 
             result = program("full", here, "0")
 
-            assert (result.returncode, result.stdout.split()[-2:]) == (0, ["not_recorded", "StoreUnavailable"]), (
-                result.stderr
-            )
+            # There was room for the failure, not for the document.
+            said = result.stdout.split()[-2:]
+            assert (result.returncode, said) == (0, ["failed", "StoreUnavailable"]), result.stderr
+            assert here.trust.get_source(names.IDP).state.problem == "metadata_fault"
             assert here.states() == OLD
             filler.unlink()
             here.clock.forward(minutes=2)
