@@ -34,7 +34,6 @@ from evidence_service.web.problems import CLOSE, Reply, json_reply, problem
 from evidence_service.web.remembered import Remembered
 from evidence_service.web.waves import Waves
 from evidence_service.web.wire import Answer, Asked, Malformed, deny_answer, read_question, write_answer
-from idp_certs.model import SigningCertificate
 from idp_certs.reasons import Reason, TrustReason
 
 _log = structlog.get_logger()
@@ -424,9 +423,9 @@ class Decisions:
         return problem(503, AccessReason.OVERLOADED.value, headers=((b"retry-after", b"1"),))
 
 
-def _certificates(snapshot: Snapshot, entity_id: str) -> tuple[SigningCertificate, ...] | None:
+def _certificates(snapshot: Snapshot, entity_id: str) -> frozenset[str]:
     provider = snapshot.trust.providers.get(entity_id)
-    return None if provider is None else provider.certificates
+    return frozenset() if provider is None else frozenset(each.sha256 for each in provider.certificates)
 
 
 def _nothing(_: str) -> None:

@@ -26,6 +26,7 @@ from evidence_service.adapters.snapshots import SnapshotHolder
 from evidence_service.app import build_app
 from evidence_service.demo.idp import ADFS, DemoIdp, new_key, self_signed
 from evidence_service.settings import Settings, load_settings
+from evidence_service.web.decisions import Refreshes
 from idp_certs.metadata import parse_metadata
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
@@ -152,9 +153,13 @@ async def plane(
     at_stage: Callable[[str], None] | None = None,
     rules: Callable[[ConfigStore], None] | None = None,
     with_idp: bool = True,
+    refreshes: Callable[[Engine, SnapshotHolder], Refreshes] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Plane]:
-    """The plane over a fresh database in `directory`; callers are anonymous unless the settings say otherwise."""
+    """The plane over a fresh database in `directory`; callers are anonymous unless the settings say otherwise.
+
+    Launches wait for new trust only where `refreshes` are given.
+    """
     chosen: Settings = load_settings(**{"data_dir": directory, "allow_anonymous_loopback": True, **settings})
     prepare(directory, with_idp=with_idp)
     engine = open_database(chosen.effective_database_url)
@@ -165,7 +170,14 @@ async def plane(
     journal = Journal(engine)
     journal.start()
     clock = Clock()
-    app = build_app(configuration=holder, journal=journal, settings=chosen, clock=clock, at_stage=at_stage)
+    app = build_app(
+        configuration=holder,
+        journal=journal,
+        settings=chosen,
+        clock=clock,
+        refreshes=None if refreshes is None else refreshes(engine, holder),
+        at_stage=at_stage,
+    )
     app.state.health.started = True
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
     structlog.configure(cache_logger_on_first_use=False)
