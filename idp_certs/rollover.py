@@ -551,7 +551,7 @@ def plan_import(provider: ProviderTrust, metadata: IdpMetadata, *, provenance: s
     return importing.outcome()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Importing:
     """The work of one `plan_import`."""
 

@@ -773,7 +773,7 @@ def _next_claim(connection: Connection, now: datetime, cool_down: timedelta, has
         asked = [
             each
             for each in free
-            if each not in due and _is_asked_for(each.state, seen.get(each.entity_id), now, cool_down)
+            if _due(each.state, now) > now and _is_asked_for(each.state, seen.get(each.entity_id), now, cool_down)
         ]
         asked.sort(key=lambda each: _past(each.state.attempted_at, now) or _LONG_AGO)
         candidates += [(each, True) for each in asked]

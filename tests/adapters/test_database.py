@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sqlite3
 import stat
@@ -15,16 +17,20 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, insert, select, text
 
 from evidence_service.adapters import database
+from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import (
     SCHEMA_REVISION,
     SchemaMismatch,
     StoreUnavailable,
+    certificates,
+    idps,
     open_database,
     reading,
+    to_microseconds,
     upgrade,
     writing,
 )
-from tests.adapters.given import url_of
+from tests.adapters.given import imported, url_of
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
 
@@ -79,6 +85,32 @@ def test_upgrade_is_idempotent_and_keeps_what_is_stored(tmp_path: Path) -> None:
     assert upgrade(url) == SCHEMA_REVISION
     with reading(engine) as connection:
         assert connection.scalar(select(database.config_state.c.counter)) == 7
+    engine.dispose()
+
+
+def test_what_an_older_version_sealed_is_intact_after_the_upgrade(tmp_path: Path) -> None:
+    """The seal of an IdP from revision 0001 holds: what came later counts in it only once it is set."""
+    url = url_of(tmp_path / "a.db")
+    engine = open_database(url)
+    imported(ConfigStore(engine), "idp")
+    with reading(engine) as connection:
+        row = connection.execute(select(idps)).one()
+        certificate = connection.execute(select(certificates)).one()
+    content = [
+        [row.entity_id, row.document_sha256, row.enabled, row.policy, row.sso_urls, row.imported_by],
+        [None, to_microseconds(row.imported_at), None],
+        [
+            [
+                certificate.sha256,
+                certificate.der.hex(),
+                certificate.state,
+                to_microseconds(certificate.since),
+                certificate.provenance,
+            ]
+        ],
+    ]
+    sealed = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert row.digest == hashlib.sha256(sealed.encode()).hexdigest()
     engine.dispose()
 
 

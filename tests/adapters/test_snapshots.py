@@ -37,6 +37,7 @@ from evidence_service.adapters.snapshots import (
     snapshot_document,
     stored_snapshot,
 )
+from evidence_service.adapters.trust_store import SourceConfig, TrustStore
 from idp_certs.model import Acceptance, CertificateState
 from idp_certs.rollover import Event
 from tests.adapters.given import (
@@ -196,6 +197,32 @@ def test_stale_metadata_denies_only_where_set(
     store.add_idp(metadata=document, document=DOCUMENT, policy=POLICY, now=NOW, actor=ACTOR)
     provider = load_snapshot(engine, secrets_dir=None, stale_action=action).trust.providers[names.IDP]
     assert provider.deny_after == (None if expected is None else NOW + expected)
+
+
+def test_metadata_without_valid_until_ages_from_its_last_confirmation(store: ConfigStore, engine: Engine) -> None:
+    """Promise 26: a refresh makes it young again, and running processes take that over; so does an upload."""
+    imported(store, "idp")
+    trust = TrustStore(engine)
+    trust.add_source(
+        entity_id=names.IDP,
+        source=SourceConfig(url="https://idp.example"),
+        now=NOW,
+        actor=ACTOR,
+        jitter=0.0,
+        seen=None,
+    )
+    holder = SnapshotHolder(engine, secrets_dir=None, stale_action="deny")
+    assert holder.current().trust.providers[names.IDP].deny_after == NOW + MAX_METADATA_AGE
+    claim = trust.claim_one(names.IDP, LATER, owner="w", lease=timedelta(minutes=1))
+    assert claim is not None
+    assert trust.publish_unmodified(claim, now=LATER, next_attempt_at=LATER, served_at=None)
+    assert holder.refresh()
+    assert holder.current().trust.providers[names.IDP].deny_after == LATER + MAX_METADATA_AGE
+    assert holder.current().trust.as_of == NOW, "what is trusted has not changed"
+    upload = LATER + timedelta(days=1)
+    imported(store, "idp", now=upload)
+    assert holder.refresh()
+    assert holder.current().trust.providers[names.IDP].deny_after == upload + MAX_METADATA_AGE
 
 
 def test_decryption_keys_come_from_files_and_from_the_secrets_directory(
