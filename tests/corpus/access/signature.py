@@ -11,7 +11,7 @@ from tests.corpus import keys
 from tests.corpus import names as n
 from tests.corpus.build import case, given
 from tests.corpus.good import Launch, claim_upn, instant
-from tests.corpus.model import BugType, Setting
+from tests.corpus.model import BugType, Seen, Setting
 from tests.corpus.names import qname
 from tests.corpus.sign import How, Transform, below, element, encoded, key_info, key_name, key_value, sign
 
@@ -577,6 +577,28 @@ def a25_retired_certificate() -> Launch:
 )
 def a25_retiring_certificate(_: object) -> Launch:
     """The certificate has left the metadata and is good only for what was issued before."""
+    return Launch().sign()
+
+
+@case(
+    "A25",
+    metadata="idp-old-new",
+    bug=CONFUSION,
+    at="2026-01-01T12:30:00Z",
+    setting=Setting(certificates={keys.fingerprint("idp"): ("retiring", "2026-01-01T12:00:01Z")}),
+    each={
+        "at_a_sign_in": given(phase="prepare", deny="certificate_retired"),
+        "at_a_sign_in_under_way": given(phase="prepare", at="2026-01-01T12:05:01Z", allow=True),
+        "at_a_sign_in_just_too_late": given(phase="prepare", at="2026-01-01T12:05:02Z", deny="certificate_retired"),
+        "at_a_sign_in_as_before": given(
+            phase="prepare", allow=True, seen=Seen(content="same", upn=n.ALICE, first_seen="2026-01-01T12:00:00Z")
+        ),
+        "at_a_launch": given(phase="assert", allow=True),
+        "in_no_known_phase": given(allow=True),
+    },
+)
+def a25_retiring_certificate_first_seen_later(_: object) -> Launch:
+    """Issued before its certificate left the metadata, as it says itself, and presented half an hour after."""
     return Launch().sign()
 
 
