@@ -48,7 +48,7 @@ class UnknownSigner:
     subject: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Presumed:
     """A signed element whose signer nobody vouches for. `certificate` is the one that it brings, if any."""
 
@@ -107,7 +107,8 @@ class _Presuming:
                 raise
             certificate = self._shown(signature, snapshot, refused)
         if certificate is None:
-            part = _Presumed(*_covered(signature), certificate=None)
+            element, octets = _covered(signature)
+            part = _Presumed(element=element, octets=octets, certificate=None)
         else:
             element = _signed_by(signature)
             signed = verify_signature(
@@ -119,7 +120,7 @@ class _Presuming:
                 certificates=[certificate],
                 allow_sha1=policy.allow_sha1,
             )
-            part = _Presumed(signed.element, signed.octets, certificate=certificate)
+            part = _Presumed(element=signed.element, octets=signed.octets, certificate=certificate)
         self.unknown.append(certificate)
         return part
 

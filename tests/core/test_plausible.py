@@ -16,6 +16,7 @@ from evidence_service.access.model import Encryption, Policy, RequireSigned, Reu
 from evidence_service.access.plausible import MAX_SUBJECT, UnknownSigner, unknown_signer
 from evidence_service.demo.idp import DemoIdp
 from idp_certs.model import CertificateState
+from tests.architecture.sources import all_modules, calls, name_of
 from tests.core.given import (
     ADFS,
     ENTITY_ID,
@@ -309,3 +310,14 @@ def test_a_subject_is_cut_and_printable() -> None:
     assert signer is not None
     assert len(signer.subject) == MAX_SUBJECT
     assert signer.subject.isprintable()
+
+
+def test_only_verification_makes_what_decide_takes() -> None:
+    """What plausibility reads is of a kind of its own: one module builds the kind that `decide` takes."""
+    builders = {
+        name_of(path)
+        for path in all_modules()
+        for name, _ in calls(path)
+        if name.split(".")[-1] in ("VerifiedEvidence", "ReadEvidence")
+    }
+    assert builders == {"evidence_service/access/verify.py"}
