@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from lxml import etree
 
+from evidence_service.access.decide import decide
 from evidence_service.access.model import Encryption, Policy, RequireSigned, Reuse, Snapshot
 from evidence_service.access.plausible import MAX_SUBJECT, UnknownSigner, unknown_signer
 from evidence_service.demo.idp import DemoIdp
@@ -41,7 +42,7 @@ from tests.core.given import (
     with_text,
     without,
 )
-from tests.corpus import keys
+from tests.corpus import harness, keys
 from tests.corpus.good import Launch
 from tests.corpus.sign import PLAIN_TRANSFORMS, How
 
@@ -321,3 +322,25 @@ def test_only_verification_makes_what_decide_takes() -> None:
         if name.split(".")[-1] in ("VerifiedEvidence", "ReadEvidence")
     }
     assert builders == {"evidence_service/access/verify.py"}
+
+
+def test_promise_28_over_the_whole_corpus() -> None:
+    """Promise 28: only what is denied for its signer is plausible, and it is allowed once that signer is known."""
+    names = {keys.fingerprint(name): name for name in keys.CERTIFICATES}
+    found_in = set()
+    for case in harness.cases():
+        it = harness.prepare(case)
+        signer = unknown_signer(it.request, it.snapshot, it.now, seen=it.seen)
+        if signer is None:
+            continue
+        found_in.add(case.id)
+        decision = decide(it.request, it.snapshot, it.now, seen=it.seen)
+        assert outcome(decision)[1] in ("signature_invalid", "no_trusted_certificate"), case.id
+        if not signer.certificate_sha256:
+            continue
+        provider = it.snapshot.trust.providers[signer.entity_id]
+        known = replace(provider, certificates=(*provider.certificates, certificate(names[signer.certificate_sha256])))
+        trust = replace(it.snapshot.trust, providers={**it.snapshot.trust.providers, signer.entity_id: known})
+        again = decide(it.request, replace(it.snapshot, trust=trust), it.now, seen=it.seen)
+        assert outcome(again) == ("allow", "ok"), case.id
+    assert len(found_in) > 10
