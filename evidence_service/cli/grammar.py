@@ -488,7 +488,7 @@ def rollover_list(
 
 @rollover_app.command("show")
 def rollover_show(context: typer.Context, rollover_id: RolloverId, *, output: OutputOption = Output.TABLE) -> int:
-    """Show the certificates that wait, why, and who signed their document."""
+    """Show the certificates that wait, and why."""
     from evidence_service.cli.rollovers import show_rollover
 
     return show_rollover(_session(context), rollover_id, output)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from evidence_service.adapters.trust_store import HistoryEntry
+from evidence_service.adapters.trust_store import HistoryEntry, StoredRollover
 from evidence_service.cli import output
 from evidence_service.cli.admin import certificate_cells, told, trust_admin
 from evidence_service.cli.errors import ExitCode
@@ -17,6 +18,7 @@ from evidence_service.trust_admin.views import (
     certificate_problems,
     certificate_view_json,
     history_json,
+    rollover_json,
     usage_json,
     view_idp,
     view_idps,
@@ -66,6 +68,11 @@ def show_key(session: Session, sha256: str, *, entity_id: str, form: Output) -> 
         view = view_idp(admin, entity_id, now)
         digest = named(admin, view.idp, sha256)[0].sha256
         history = admin.trust.history(entity_id, digest)
+        rollovers = [
+            each
+            for each in admin.trust.list_rollovers()
+            if each.entity_id == entity_id and digest in {certificate.sha256 for certificate, _ in each.withheld}
+        ]
     certificate = next(each for each in view.certificates if each.certificate.sha256 == digest)
     if form is Output.JSON:
         output.emit_json(
@@ -74,10 +81,12 @@ def show_key(session: Session, sha256: str, *, entity_id: str, form: Output) -> 
                 **certificate_view_json(certificate, now),
                 "usage": usage_json(certificate.usage),
                 "history": [history_json(each) for each in history],
+                "rollovers": [rollover_json(each, now) for each in rollovers],
             }
         )
         return ExitCode.DONE
     _print_key(certificate, entity_id, history, now)
+    _print_rollovers(certificate, rollovers)
     return ExitCode.DONE
 
 
@@ -121,6 +130,17 @@ def _print_key(view: CertificateView, entity_id: str, history: tuple[HistoryEntr
         output.line("Sign-ins per day (UTC)", "bold")
         days = sorted(usage.per_day.items(), reverse=True)[:31]
         output.table(("day", "sign-ins"), [(day.isoformat(), count) for day, count in days], nothing="None.")
+
+
+def _print_rollovers(view: CertificateView, rollovers: Sequence[StoredRollover]) -> None:
+    """How the certificate came, where it waited for a person."""
+    if rollovers:
+        output.line("")
+        output.line("Waited for approval", "bold")
+        rows = [
+            (each.id, each.state.value, each.decided_by, each.note, _provenance(each.provenance)) for each in rollovers
+        ]
+        output.table(("rollover", "state", "decided by", "note", "provenance"), rows, nothing="")
     if view.rollover_id is not None:
         output.line(f"Next: fas-evidence rollover show {view.rollover_id}")
 

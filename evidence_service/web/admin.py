@@ -417,7 +417,7 @@ def _problem(error: Exception) -> Reply:
         case PolicyMissing():
             return problem(422, "policy_missing", f"policy: {text}; give `policy`")
         case Unusable():
-            return problem(422, error.code, text if text.startswith(error.member) else f"{error.member}: {text}")
+            return problem(422, error.code, text if text.startswith(f"{error.member}:") else f"{error.member}: {text}")
         case NotFound():
             return problem(404, "not_found", text)
         case Conflict():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
 import tomllib
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from evidence_service.access.policy import parse_policy, policy_problems
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import open_database
 from tests.cli.given import Place, document, fas_evidence, federation
+from tests.cli.sources import altered, metadata
 from tests.corpus import keys, names
 from tests.corpus.good import policy_text
 from tests.corpus.metadata_documents import descriptor
@@ -344,3 +347,73 @@ def test_an_interrupted_import_leaves_nothing(place: Place) -> None:
     assert entity_ids(place) == []
     assert place.add_idp().code == 0
     assert entity_ids(place) == [names.IDP]
+
+
+@pytest.mark.parametrize("form", ["pem", "der", "base64"])
+def test_bare_certificates(place: Place, form: str) -> None:
+    """An IdP without metadata is registered from its certificate and entity ID; only the certificate is kept."""
+    der = keys.certificate("idp")
+    pem = ssl.DER_cert_to_PEM_cert(der)
+    content = {"pem": f"exported by somebody\n{pem}".encode(), "der": der, "base64": b64encode(der)}[form]
+    file = place.write("idp.cer", content)
+    options = ("--certificate", file, "--entity-id", names.IDP, "--policy", place.policy)
+    ran = fas_evidence("idp", "add", *options, "--dry-run")
+    assert (ran.code, ran.err, place.database.exists()) == (0, "", False)
+    assert f"added  {keys.fingerprint('idp')}" in ran.out
+    assert "The document" not in ran.out
+    assert fas_evidence("idp", "add", *options).code == 0
+    engine = open_database(f"sqlite:///{place.database}", create=False)
+    store = ConfigStore(engine)
+    assert store.get_document(store.get_idp(names.IDP).document_sha256) == pem.encode()
+    engine.dispose()
+    assert "Nothing was changed" in fas_evidence("idp", "add", *options).out
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "complaint"),
+    [
+        (keys.pem("idp").encode(), ("--entity-id", names.IDP), "a private key"),
+        (b"not a certificate", ("--entity-id", names.IDP), "metadata_bad_cert"),
+        (b"", ("--entity-id", names.IDP), "metadata_bad_cert"),
+        (keys.certificate("idp"), (), "add --entity-id ID"),
+        (keys.certificate("idp"), ("--entity-id", "two words"), "expected the IdP's entity ID"),
+        (keys.certificate("idp"), ("--entity-id", names.IDP, "--metadata", "metadata.xml"), "and not both"),
+    ],
+    ids=["private_key", "text", "empty", "no_entity_id", "bad_entity_id", "both"],
+)
+def test_bare_certificates_that_cannot_be_used(
+    place: Place, content: bytes, options: tuple[str, ...], complaint: str
+) -> None:
+    """One line, and nothing of it is kept (promise 83)."""
+    file = place.write("idp.cer", content)
+    ran = fas_evidence("idp", "add", "--certificate", file, *options, "--policy", place.policy)
+    assert (ran.code, ran.out) == (2, "")
+    assert complaint in ran.complaint
+    assert not place.database.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (None, "The document is not signed."),
+        ("idp", f"signed by certificate {keys.fingerprint('idp')}, which is trusted already."),
+        ("idp_next", f"signed by its own key (certificate {keys.fingerprint('idp_next')}), which proves nothing."),
+        ("attacker", "signed by a key that is not known here"),
+    ],
+)
+def test_who_signed_the_document_is_said(place: Place, name: str | None, said: str) -> None:
+    """A signature by what the document itself brings proves nothing (G21)."""
+    place.add_idp()
+    file = place.write("next.xml", metadata("idp", "idp_next", by=name))
+    ran = fas_evidence("idp", "add", "--metadata", file, "--dry-run")
+    assert ran.code == 0
+    assert said in ran.out
+
+
+def test_an_altered_document_is_refused(place: Place) -> None:
+    """What was changed after it was signed is no unsigned document."""
+    file = place.write("altered.xml", altered(metadata("idp", by="idp")))
+    ran = fas_evidence("idp", "add", "--metadata", file, "--policy", place.policy)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.complaint.startswith(f"metadata file {file}: metadata_signature_invalid: ")
+    assert not place.database.exists()
