@@ -13,11 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from sqlalchemy import update
 
+from evidence_service.adapters.database import source_states, writing
 from evidence_service.adapters.trust_store import RolloverState
 from evidence_service.settings import PREFIX
 from idp_certs.model import CertificateState
@@ -115,8 +118,6 @@ def until(true: Callable[[], bool]) -> None:
 @pytest.fixture
 def now() -> Clock:
     """The real time, as processes have it, standing still."""
-    from datetime import UTC, datetime  # noqa: PLC0415
-
     return Clock(datetime.now(UTC))
 
 
@@ -220,6 +221,23 @@ def test_sigterm_ends_it_within_five_seconds_with_a_fetch_in_flight(tmp_path: Pa
         assert state.claimed_until is not None
 
 
+def test_sigterm_ends_it_within_five_seconds_while_the_database_is_locked(tmp_path: Path, now: Clock) -> None:
+    """Another process that holds the lock delays neither the end nor, when it lets go, the work."""
+    with site(tmp_path, clock=now) as here, service(tmp_path, "work") as worker:
+        here.subscribe(document("idp"))
+        here.serve(document("idp"))
+        worker.line("refreshed")
+        with writing(here.engine) as connection:
+            soon = datetime.now(UTC) + timedelta(seconds=1)
+            connection.execute(update(source_states).values(next_attempt_at=soon))
+        with writing(here.engine):
+            line = worker.line("work_failed")
+            assert "is locked by another process" in line["problem"]
+            began = time.monotonic()
+            assert worker.end() == 0
+            assert time.monotonic() - began < 5
+
+
 def test_work_once_does_what_is_due_and_ends(tmp_path: Path, now: Clock) -> None:
     """Made for cron: 0 where all went well, 3 where a source failed."""
     with site(tmp_path, clock=now) as here:
@@ -244,8 +262,6 @@ def test_promise_29_a_process_takes_over_a_swapped_key_when_evidence_shows_it(tm
         worker.line("refreshed", outcome="unchanged")
         here.serve(document("idp", "idp_next", signed_by="idp"))
         time.sleep(1.1)
-        from datetime import UTC, datetime  # noqa: PLC0415
-
         here.meet_unknown("idp_next", at=datetime.now(UTC))
 
         line = worker.line("refreshed", outcome="applied")
