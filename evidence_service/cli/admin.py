@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -109,3 +110,16 @@ def print_findings(diff: Diff, now: datetime) -> None:
             continue
         for problem in certificate_problems(certificate, now):
             output.warning(f"certificate {certificate.sha256}: {problem}")
+
+
+_TOLD_ELSEWHERE = frozenset({"certificate", "document_sha256", "signer"})
+
+
+def provenance_facts(provenance: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """How a document or a certificate came, a value a line."""
+    return [
+        (name.replace("_", " "), str(each))
+        for name, value in sorted(provenance.items())
+        if name not in _TOLD_ELSEWHERE and value not in (None, "", [])
+        for each in (value if isinstance(value, list) else [value])
+    ]

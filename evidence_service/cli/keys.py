@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from evidence_service.adapters.trust_store import HistoryEntry, StoredRollover
 from evidence_service.cli import output
-from evidence_service.cli.admin import certificate_cells, told, trust_admin
+from evidence_service.cli.admin import certificate_cells, provenance_facts, told, trust_admin
 from evidence_service.cli.errors import ExitCode
 from evidence_service.cli.output import Output
 from evidence_service.cli.session import Session, actor, confirm_typed
 from evidence_service.trust_admin.keys import SHORTEST_PREFIX, KeyAct, act_on_key, named, plan_key_act
+from evidence_service.trust_admin.texts import moment
 from evidence_service.trust_admin.views import (
     CertificateView,
     certificate_problems,
@@ -120,11 +121,12 @@ def _print_key(view: CertificateView, entity_id: str, history: tuple[HistoryEntr
         output.warning(f"certificate {certificate.sha256}: {text}")
     output.line("")
     output.line("History", "bold")
-    rows = [
-        (each.at, each.event.value, each.before or "new", each.after.value, each.actor, _provenance(each.provenance))
-        for each in history
-    ]
-    output.table(("at", "event", "before", "after", "by", "provenance"), rows, nothing="Nothing is recorded.")
+    if not history:
+        output.line("Nothing is recorded.")
+    for each in history:
+        what = f"{each.event.value}: {each.before or 'new'} -> {each.after.value}, by {each.actor}"
+        output.line(f"{moment(each.at)}  {what}")
+        output.facts((f"  {name}", value) for name, value in _came(each.provenance))
     if usage.per_day:
         output.line("")
         output.line("Sign-ins per day (UTC)", "bold")
@@ -137,21 +139,19 @@ def _print_rollovers(view: CertificateView, rollovers: Sequence[StoredRollover])
     if rollovers:
         output.line("")
         output.line("Waited for approval", "bold")
-        rows = [
-            (each.id, each.state.value, each.decided_by, each.note, _provenance(each.provenance)) for each in rollovers
-        ]
-        output.table(("rollover", "state", "decided by", "note", "provenance"), rows, nothing="")
+    for each in rollovers:
+        decided = "" if each.decided_by is None else f" by {each.decided_by}"
+        note = f": {each.note}" if each.note else ""
+        output.line(f"{moment(each.first_seen)}  rollover {each.id}, {each.state.value}{decided}{note}")
+        output.facts((f"  {name}", value) for name, value in _came(each.provenance))
     if view.rollover_id is not None:
         output.line(f"Next: fas-evidence rollover show {view.rollover_id}")
 
 
-def _provenance(values: Any) -> str:  # noqa: ANN401 - JSON as it was stored
-    parts = (f"{name} {_text(value)}" for name, value in sorted(dict(values).items()) if value not in (None, "", []))
-    return ", ".join(parts)
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - as above
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _came(provenance: Mapping[str, Any]) -> list[tuple[str, object]]:
+    document, signer = provenance.get("document_sha256"), provenance.get("signer")
+    known = [("document SHA-256", document), ("signed by", signer)]
+    return [*((name, value) for name, value in known if value), *provenance_facts(provenance)]
 
 
 def change_key(

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 from evidence_service.adapters.trust_store import RolloverState, StoredRollover
 from evidence_service.cli import output
-from evidence_service.cli.admin import CERTIFICATE_COLUMNS, certificate_cells, trust_admin
+from evidence_service.cli.admin import CERTIFICATE_COLUMNS, certificate_cells, provenance_facts, trust_admin
 from evidence_service.cli.errors import BadInput, ExitCode
 from evidence_service.cli.idps import SEVERITIES, span
 from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session, actor, confirm
-from evidence_service.trust_admin.texts import metadata_finding, moment
+from evidence_service.trust_admin.texts import moment
 from evidence_service.trust_admin.views import alarm_json, certificate_problems, rollover_json
 
 _STYLES = {RolloverState.HELD: "bold red", RolloverState.APPROVED: "green"}
@@ -70,19 +70,21 @@ def show_rollover(session: Session, rollover_id: str, form: Output) -> int:
 
 
 def _print(rollover: StoredRollover, now: datetime) -> None:
+    finding = rollover.finding
     facts: list[tuple[str, object]] = [
         ("rollover", rollover.id),
         ("entity ID", rollover.entity_id),
         ("state", _state(rollover)),
-        ("why", metadata_finding(rollover.finding)),
+        ("reason", finding.reason.value),
+        ("meaning", finding.reason.meaning),
+        ("expected", finding.expected),
+        ("found", finding.presented),
         ("first seen", rollover.first_seen),
-        ("last seen", f"{moment(rollover.last_seen)}, {rollover.sightings} times"),
+        ("last seen", f"{moment(rollover.last_seen)}; seen {rollover.sightings} times"),
         ("document SHA-256", rollover.document_sha256),
+        ("signed by", rollover.provenance.get("signer") or "no key that is trusted"),
     ]
-    for name, value in sorted(rollover.provenance.items()):
-        facts.append((name.replace("_", " "), " ".join(map(str, value)) if isinstance(value, list) else value))
-    if not rollover.provenance.get("signer"):
-        facts.append(("signed", "by no key that is trusted"))
+    facts += provenance_facts(rollover.provenance)
     if rollover.decided_at is not None:
         facts.append(("decided", f"{moment(rollover.decided_at)} by {rollover.decided_by}"))
         facts.append(("note", rollover.note))

@@ -200,6 +200,8 @@ def _would(looked: Looked) -> str:
             return "a refresh would take this over"
         case Outcome.HELD:
             return f"certificates would wait for a person: {headline(looked.outcome)}"
+        case _ if looked.diff is not None and looked.diff.differs:
+            return "the source lacks what is held; a certificate is withdrawn after several documents without it"
         case _:
             return "the source says what is held"
 

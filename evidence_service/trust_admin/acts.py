@@ -40,7 +40,7 @@ from evidence_service.trust_admin.texts import metadata_finding
 from idp_certs import refresh
 from idp_certs.fetch import Fetched, FetchFailed, Source, check_url, fetch
 from idp_certs.metadata import IdpMetadata
-from idp_certs.model import Acceptance, SigningCertificate
+from idp_certs.model import Acceptance
 from idp_certs.reasons import Finding, Refused, TrustReason
 from idp_certs.refresh import Fetch, Outcome, RefreshOutcome, RefreshRules, refresh_once
 from idp_certs.rollover import (
@@ -520,8 +520,3 @@ def headline(outcome: RefreshOutcome) -> str:
         Outcome.APPLIED: "what the source says is taken over",
         Outcome.HELD: "certificates wait for a person",
     }.get(outcome.outcome, outcome.outcome.value)
-
-
-def certificates_of(plan: ImportPlan) -> tuple[SigningCertificate, ...]:
-    """The certificates that would sign from now on."""
-    return (*plan.change.added, *plan.change.returned, *plan.change.kept)

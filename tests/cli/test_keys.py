@@ -10,12 +10,13 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from evidence_service.adapters.config_store import ConfigStore
-from evidence_service.adapters.database import open_database
+from evidence_service.adapters.database import open_database, to_microseconds
 from tests.cli.given import Place, document, fas_evidence, serving_environment
 from tests.corpus import keys, names
 from tests.corpus.good import policy_text
@@ -185,3 +186,52 @@ def test_a_running_service_obeys_a_revocation(place: Place) -> None:
         assert fas_evidence("key", "reinstate", IDP[:8], "--idp", names.IDP, "--yes").code == 0
         time.sleep(2)
         assert asked(url, key, evidence) == ("allow", "ok")
+
+
+def use(place: Place, sha256: str, *, first: datetime, last: datetime, sign_ins: int) -> None:
+    """Record sign-ins by this certificate, as decisions do."""
+    engine = open_database(f"sqlite:///{place.database}", create=False)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO usage (entity_id, certificate_sha256, day, sign_ins, launches, late_sign_ins, first_sign_in,"
+            " last_sign_in) VALUES (?, ?, ?, ?, ?, 0, ?, ?)",
+            (
+                names.IDP,
+                sha256,
+                (last - datetime(1970, 1, 1, tzinfo=UTC)).days,
+                sign_ins,
+                3 * sign_ins,
+                to_microseconds(first),
+                to_microseconds(last),
+            ),
+        )
+    engine.dispose()
+
+
+def test_use_says_which_key_may_go(two_keys: Place) -> None:
+    """An old key without sign-ins while the new one signs is safe to retire; first and last use are shown."""
+    now = datetime.now(UTC)
+    use(two_keys, IDP, first=now - timedelta(days=400), last=now - timedelta(days=9), sign_ins=1200)
+    use(two_keys, NEXT, first=now - timedelta(days=9), last=now - timedelta(minutes=5), sign_ins=80)
+    out = fas_evidence("idp", "show", names.IDP).out
+    assert f"Certificate {IDP[:16]} has signed 1,200 sign-ins since " in out
+    assert out.count("safe to retire") == 1
+    old, new = fas_evidence("idp", "show", names.IDP, "-o", "json").json["certificates"]
+    assert (old["sha256"], old["safe_to_retire"], new["safe_to_retire"]) == (IDP, True, False)
+    shown = fas_evidence("key", "show", IDP, "--idp", names.IDP, "-o", "json").json
+    assert shown["usage"]["per_day"] == {(now - timedelta(days=9)).date().isoformat(): 1200}
+    assert shown["last_used"] is not None
+    assert "1200" in fas_evidence("key", "show", IDP, "--idp", names.IDP).out
+
+
+def test_revoking_the_key_in_use_says_what_it_means(two_keys: Place) -> None:
+    """Before the key that signs now goes, it is said whom that hits; the other one goes without."""
+    now = datetime.now(UTC)
+    use(two_keys, NEXT, first=now - timedelta(days=9), last=now - timedelta(minutes=5), sign_ins=80)
+    ran = fas_evidence("key", "revoke", NEXT, "--idp", names.IDP, "--dry-run")
+    assert ran.code == 0
+    assert f"warning: it is the key that {names.IDP} signs with (last sign-in " in ran.err
+    assert "must sign in again" in ran.err
+    assert "sign-ins fail" in fas_evidence("key", "retire", NEXT, "--idp", names.IDP, "--dry-run").err
+    assert fas_evidence("key", "revoke", IDP, "--idp", names.IDP, "--dry-run").err == ""
+    assert states() == {IDP: "trusted", NEXT: "trusted"}

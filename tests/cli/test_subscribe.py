@@ -428,3 +428,25 @@ def test_removing_an_idp_ends_its_source(subscribed: Source) -> None:
     assert ran.code == 1
     assert "is registered" in ran.complaint
     assert subscribed.server.requests("/md") == 1
+
+
+def test_a_source_that_says_not_modified(place: Place, served: Source) -> None:
+    """The accepted document's ETag is sent, and a 304 is a sighting of that document, for `diff` as for `refresh`."""
+    served.serve(metadata("idp", by="idp"), etag='"1"')
+    assert served.subscribe("--policy", place.policy, "--yes").code == 0
+    for command in (("refresh",), ("refresh", "--dry-run"), ("diff",)):
+        ran = fas_evidence("idp", command[0], names.IDP, *command[1:])
+        assert (ran.code, ran.err) == (0, "")
+        assert served.server.asked("/md")[-1]["if-none-match"] == '"1"'
+    assert states() == {IDP: "trusted"}
+
+
+def test_a_certificate_that_leaves_is_shown_as_missing(subscribed: Source) -> None:
+    """One document without it withdraws nothing (promise 34); the diff and `idp show` say so."""
+    subscribed.serve(metadata("idp_next", by="idp"))
+    ran = fas_evidence("idp", "diff", names.IDP)
+    assert ran.code == 1
+    assert f"missing  {IDP}" in ran.out
+    assert fas_evidence("idp", "refresh", names.IDP).code == 0
+    assert states() == {IDP: "trusted", NEXT: "announced"}
+    assert f"Certificate {IDP[:16]} is missing in its metadata since " in fas_evidence("idp", "show", names.IDP).out
