@@ -306,7 +306,10 @@ class TrustStore:
         now: datetime,
         next_attempt_at: datetime,
     ) -> bool:
-        """Put into force what `rollover` says of the accepted document.
+        """Put into force what `rollover` says of the document.
+
+        One that brings what waits for a person is not in force itself: how long metadata is valid, what counts as
+        older and what a 304 speaks of stay those of the last document that was accepted as a whole (promise 21).
 
         False: the claim is stale, or trust changed since it was made, and nothing of the document is written. Raises
         Conflict where the rows of the IdP are damaged, and for what no document may do.
@@ -328,16 +331,15 @@ class TrustStore:
                 .values(sha256=digest, content=accepted.document, stored_at=now)
                 .on_conflict_do_nothing(index_elements=["sha256"])
             )
-            connection.execute(
-                update(idps)
-                .where(idps.c.entity_id == claim.entity_id)
-                .values(
-                    document_sha256=digest,
-                    valid_until=metadata.valid_until,
-                    sso_urls=json_text(list(metadata.sso_urls)),
-                    refreshed_at=now,
-                )
-            )
+            in_force = not isinstance(rollover, Held)
+            values: dict[str, Any] = {"refreshed_at": now}
+            if in_force:
+                values |= {
+                    "document_sha256": digest,
+                    "valid_until": metadata.valid_until,
+                    "sso_urls": json_text(list(metadata.sso_urls)),
+                }
+            connection.execute(update(idps).where(idps.c.entity_id == claim.entity_id).values(**values))
             told = _provenance(accepted)
             _put(
                 connection,
@@ -348,13 +350,19 @@ class TrustStore:
                 actor=REFRESH,
                 provenance=told,
             )
-            values = _success(now, next_attempt_at) | _document_values(accepted)
-            if changes or digest != idp.document_sha256:
-                values["changed_at"] = now
-            _set_state(connection, claim.entity_id, values)
+            state = _success(now, next_attempt_at)
+            if in_force:
+                state |= _document_values(accepted)
+            if changes or (in_force and digest != idp.document_sha256):
+                state["changed_at"] = now
+            _set_state(connection, claim.entity_id, state)
             _write_publication(connection, claim.entity_id, rollover, accepted, now)
-            _forget_document(connection, idp, source.state, digest)
-            moved = bool(changes) or metadata.valid_until != idp.valid_until
+            before = source.state.document_sha256
+            if not in_force:
+                _forget_document(connection, claim.entity_id, digest)
+            elif before is not None and before == idp.document_sha256:  # it was fetched
+                _forget_document(connection, claim.entity_id, before)
+            moved = bool(changes) or (in_force and metadata.valid_until != idp.valid_until)
             raise_counter(connection, trust_changed_at=now if moved else None)
             return True
 
@@ -924,24 +932,21 @@ def _write_publication(
     write_act(connection, now=now, actor=REFRESH, act="rollover_held", subject=entity_id, detail=detail)
 
 
-def _forget_document(connection: Connection, idp: StoredIdp, state: SourceState, digest: str) -> None:
-    """Delete the document that was in force before, if it was fetched and nothing came of it.
+def _forget_document(connection: Connection, entity_id: str, digest: str) -> None:
+    """Delete a fetched document of which nothing came.
 
     Otherwise a source whose every answer differs would fill the disk.
     """
-    old = idp.document_sha256
-    if old in {digest, None} or old != state.document_sha256:
-        return
-    told = func.instr(certificate_history.c.provenance, old) > 0
+    told = func.instr(certificate_history.c.provenance, digest) > 0
     for used in (
-        select(idps.c.entity_id).where(idps.c.document_sha256 == old),
-        select(source_states.c.entity_id).where(source_states.c.document_sha256 == old),
-        select(rollovers.c.id).where(rollovers.c.document_sha256 == old),
-        select(certificate_history.c.seq).where(certificate_history.c.entity_id == idp.entity_id, told),
+        select(idps.c.entity_id).where(idps.c.document_sha256 == digest),
+        select(source_states.c.entity_id).where(source_states.c.document_sha256 == digest),
+        select(rollovers.c.id).where(rollovers.c.document_sha256 == digest),
+        select(certificate_history.c.seq).where(certificate_history.c.entity_id == entity_id, told),
     ):
         if connection.execute(used.limit(1)).first() is not None:
             return
-    connection.execute(delete(documents).where(documents.c.sha256 == old))
+    connection.execute(delete(documents).where(documents.c.sha256 == digest))
 
 
 def _kept_up(connection: Connection, entity_id: str, now: datetime) -> Applied | None:

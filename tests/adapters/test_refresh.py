@@ -121,6 +121,40 @@ def test_g21_promise_21_without_continuity_a_new_key_waits(
     assert [each.key for each in here.alarms("rollover_held")] == [held.id]
 
 
+def test_promise_21_a_document_that_waits_for_a_person_is_not_in_force(here: Site) -> None:
+    """What nobody vouches for prolongs no validity, shuts out no later document, and speaks for no 304."""
+    good = document("idp", signed_by="idp", valid_until=NOW + timedelta(days=7), created=NOW - timedelta(hours=2))
+    here.subscribe(good)
+    here.serve(good, etag='"1"')
+    assert here.refresh()
+    before = here.trust.get_source(names.IDP).state
+
+    for hour in range(3):
+        stranger = document(
+            "idp", "attacker", valid_until=NOW + timedelta(days=3000, hours=hour), created=NOW + timedelta(hours=20)
+        )
+        here.serve(stranger, etag=f'"x{hour}"')
+        assert here.refresh()
+
+    after = here.trust.get_source(names.IDP).state
+    assert (after.etag, after.document_sha256, after.valid_until, after.created) == (
+        '"1"',
+        before.document_sha256,
+        NOW + timedelta(days=7),
+        NOW - timedelta(hours=2),
+    )
+    assert here.config.get_idp(names.IDP).valid_until == NOW + timedelta(days=7)
+    (held,) = here.trust.list_rollovers(state=RolloverState.HELD)
+    assert held.sightings == 3
+    with here.engine.connect() as connection:
+        kept = set(connection.scalars(sql("SELECT sha256 FROM documents")))
+    assert kept == {before.document_sha256, held.document_sha256}
+
+    here.serve(document("idp", "idp_next", signed_by="idp", valid_until=NOW + timedelta(days=8), created=NOW))
+    assert here.refresh()
+    assert here.states() == {"idp": TRUSTED, "idp_next": ANNOUNCED}
+
+
 @pytest.mark.parametrize("change", [broken, moved])
 def test_g10_a_broken_signature_refuses_the_document_also_without_a_metadata_certificate(
     here: Site, change: Callable[..., None]
