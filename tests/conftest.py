@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.ci_skips"]
+pytest_plugins = ["tests.ci_skips", "tests.timelines"]
 
 # Shared machines are slow at times; examples are bounded by number, and a hang by pytest's own time limit.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])

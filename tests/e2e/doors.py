@@ -160,7 +160,7 @@ def run_command(arguments: Sequence[str], **settings: str) -> subprocess.Complet
     """Run `fas-evidence` with only these settings (`FAS_EVIDENCE_` variables)."""
     return subprocess.run(
         [*COMMAND, *arguments],
-        env=_environment(settings),
+        env=environment(settings),
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -169,7 +169,8 @@ def run_command(arguments: Sequence[str], **settings: str) -> subprocess.Complet
     )
 
 
-def _environment(settings: dict[str, str]) -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process with only these settings (named without `FAS_EVIDENCE_`)."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FAS_EVIDENCE_")}
     return inherited | {f"FAS_EVIDENCE_{name}": value for name, value in settings.items()}
 
@@ -205,32 +206,59 @@ class RunningService:
         return run_command(arguments, **self.settings)
 
 
-@contextlib.contextmanager
-def serving(directory: Path, metadata: bytes, key: Path) -> Iterator[RunningService]:
-    """Fill a database with the commands an administrator uses, serve it, and stop the service with SIGTERM."""
+def settings_of(directory: Path, key: Path, **more: str) -> dict[str, str]:
+    """Settings (named without `FAS_EVIDENCE_`) of a service in this directory, whose decryption key is `key`."""
     secrets = directory / "secrets"
-    secrets.mkdir()
+    secrets.mkdir(parents=True)
     shutil.copy(key, secrets / KEY_NAME)
-    metadata_file, policy_file = directory / "metadata.xml", directory / "policy.toml"
-    metadata_file.write_bytes(metadata)
-    policy_file.write_text(POLICY)
-    settings = {
+    return {
         "DATA_DIR": str(directory),
         "SECRETS_DIR": str(secrets),
         "LISTEN_PORT": str(free_port()),
         "DRAIN_SECONDS": "0",
+        **more,
     }
-    _done(["idp", "add", "--metadata", str(metadata_file), "--policy", str(policy_file), "--yes"], settings)
-    bearer_key = _done(["plugin", "enroll", "fas1.corp.example", "--bearer"], settings).splitlines()[-1]
+
+
+def enrolled(settings: Mapping[str, str], *commands: Sequence[str]) -> str:
+    """Fill a database with these commands, and enroll a plug-in, whose key is the answer."""
+    for arguments in commands:
+        _done(arguments, settings)
+    return _done(["plugin", "enroll", "fas1.corp.example", "--bearer"], settings).splitlines()[-1]
+
+
+@contextlib.contextmanager
+def serving_database(settings: Mapping[str, str], bearer_key: str) -> Iterator[RunningService]:
+    """Serve a database that has been filled, and stop the service with SIGTERM."""
+    log = Path(settings["DATA_DIR"]) / "serve.log"
     url = f"http://127.0.0.1:{settings['LISTEN_PORT']}"
-    with process(
-        [*COMMAND, "serve"], directory / "serve.log", _environment(settings), answers=f"{url}/readyz"
-    ) as server:
-        yield RunningService(url=url, bearer_key=bearer_key, settings=settings)
-    assert server.returncode == 0, (directory / "serve.log").read_text()[-4000:]
+    with process([*COMMAND, "serve"], log, environment(settings), answers=f"{url}/readyz") as server:
+        yield RunningService(url=url, bearer_key=bearer_key, settings=dict(settings))
+    assert server.returncode == 0, log.read_text()[-4000:]
 
 
-def _done(arguments: list[str], settings: dict[str, str]) -> str:
+@contextlib.contextmanager
+def worker(settings: Mapping[str, str]) -> Iterator[None]:
+    """Keep the trust in a database current until the end of the block, and stop the worker with SIGTERM."""
+    log = Path(settings["DATA_DIR"]) / "work.log"
+    with process([*COMMAND, "work"], log, environment(settings)) as working:
+        yield
+    assert working.returncode == 0, log.read_text()[-4000:]
+
+
+@contextlib.contextmanager
+def serving(directory: Path, metadata: bytes, key: Path) -> Iterator[RunningService]:
+    """Fill a database with the commands an administrator uses, serve it, and stop the service with SIGTERM."""
+    settings = settings_of(directory, key)
+    metadata_file, policy_file = directory / "metadata.xml", directory / "policy.toml"
+    metadata_file.write_bytes(metadata)
+    policy_file.write_text(POLICY)
+    add = ["idp", "add", "--metadata", str(metadata_file), "--policy", str(policy_file), "--yes"]
+    with serving_database(settings, enrolled(settings, add)) as service:
+        yield service
+
+
+def _done(arguments: Sequence[str], settings: Mapping[str, str]) -> str:
     ran = run_command(arguments, **settings)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

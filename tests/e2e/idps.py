@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.e2e.browser import GATEWAY, Posted, loopback, sign_in
 HERE = Path(__file__).parent
 INSTALL = "run tests/e2e/install-idps.sh as root"
 SIMPLESAMLPHP_WWW = Path("/usr/share/simplesamlphp/www")
-PASSWORDS = {"alice": "wonder", "bob": "builder"}
+PASSWORDS = {"alice": "wonder", "bob": "builder", "carol": "singer", "dave": "diver"}
 START_SECONDS = 60
 
 SIGNED_FORMS = ("assertion-signed", "response-signed", "both-signed")
@@ -42,6 +43,8 @@ class RunningIdp:
     entity_id: str
     metadata_url: str
     sso_url: str
+    keys: Path
+    """The directory of its key pairs."""
 
     def metadata(self) -> bytes:
         """Its own published metadata."""
@@ -51,6 +54,20 @@ class RunningIdp:
     def sign_in(self, form: str, *, user: str = "alice", audience: str = GATEWAY) -> Posted:
         """A fresh response of this form for the user."""
         return sign_in(f"{self.sso_url}?form={form}", user=user, password=PASSWORDS[user], audience=audience)
+
+    def use(self, *, signing: str, listed: Sequence[str], metadata_signed_by: str | None = None) -> None:
+        """Sign with one key pair of `keys` from now on, and list these in metadata that one of them may sign.
+
+        A pair has the name of its files. samlp cannot sign metadata; SimpleSAMLphp always lists the one it signs with.
+        """
+        use_keys(self.keys, signing=signing, listed=listed, metadata_signed_by=metadata_signed_by)
+
+
+def use_keys(directory: Path, *, signing: str, listed: Sequence[str], metadata_signed_by: str | None) -> None:
+    """Write which key pairs of the directory an identity provider uses, so that a request sees all of it or nothing."""
+    fresh = directory / "keys.json.new"
+    fresh.write_text(json.dumps({"signing": signing, "listed": list(listed), "metadata": metadata_signed_by}))
+    fresh.replace(directory / "keys.json")
 
 
 def missing(name: str) -> str | None:
@@ -76,13 +93,14 @@ def running(name: str, directory: Path, service_certificate: Path) -> Iterator[R
     certificates = directory / "cert"
     certificates.mkdir(parents=True)
     write_key_pair(certificates, "signing", f"{name} token signing")
+    use_keys(certificates, signing="signing", listed=["signing"], metadata_signed_by=None)
     shutil.copy(service_certificate, certificates / "service.crt")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     if name == "simplesamlphp":
         for part in ("log", "data", "tmp", "sessions"):
             (directory / part).mkdir()
-        command = ["php", "-S", f"127.0.0.1:{port}", "-t", str(SIMPLESAMLPHP_WWW)]
+        command = ["php", "-d", "opcache.enable=0", "-S", f"127.0.0.1:{port}", "-t", str(SIMPLESAMLPHP_WWW)]
         environment = {
             "SIMPLESAMLPHP_CONFIG_DIR": str(HERE / "simplesamlphp"),
             "IDP_DIR": str(directory),
@@ -93,6 +111,7 @@ def running(name: str, directory: Path, service_certificate: Path) -> Iterator[R
             entity_id="https://idp.example/simplesamlphp",
             metadata_url=f"{url}/saml2/idp/metadata.php",
             sso_url=f"{url}/saml2/idp/SSOService.php",
+            keys=certificates,
         )
     else:
         command = ["node", str(HERE / "samlp" / "idp.js"), str(port), str(certificates)]
@@ -102,6 +121,7 @@ def running(name: str, directory: Path, service_certificate: Path) -> Iterator[R
             entity_id="urn:example:idp:samlp",
             metadata_url=f"{url}/metadata",
             sso_url=f"{url}/sso",
+            keys=certificates,
         )
     with process(command, directory / "output.log", environment, answers=idp.metadata_url):
         yield idp
@@ -109,9 +129,9 @@ def running(name: str, directory: Path, service_certificate: Path) -> Iterator[R
 
 @contextlib.contextmanager
 def process(
-    command: list[str], log: Path, environment: Mapping[str, str], *, answers: str
+    command: list[str], log: Path, environment: Mapping[str, str], *, answers: str | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the end of the block, which begins once `answers` answers 200.
+    """Run a server until the end of the block, which begins once `answers` answers 200 (None: at once).
 
     Raises AssertionError with the end of its output where it stops or stays silent.
     """
@@ -120,7 +140,7 @@ def process(
     try:
         deadline = time.monotonic() + START_SECONDS
         with loopback() as client:
-            while not _answers(client, answers):
+            while answers is not None and not _answers(client, answers):
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError(f"{command[0]} does not answer {answers}:\n{log.read_text()[-4000:]}")
                 time.sleep(0.05)

@@ -2,7 +2,9 @@
 //
 //     node idp.js PORT CERTIFICATES
 //
-// The directory holds signing.key, signing.crt and service.crt, the certificate that assertions are encrypted to.
+// The directory holds service.crt, the certificate that assertions are encrypted to, and keys.json, which names what is
+// signed with and which certificates the metadata lists, and is read at every request. A name stands for NAME.key and
+// NAME.crt.
 'use strict';
 
 const fs = require('fs');
@@ -22,6 +24,8 @@ const read = (name) => fs.readFileSync(path.join(process.argv[3], name));
 const users = {
   alice: { password: 'wonder', upn: 'alice@corp.example' },
   bob: { password: 'builder', upn: 'bob@corp.example' },
+  carol: { password: 'singer', upn: 'carol@corp.example' },
+  dave: { password: 'diver', upn: 'dave@corp.example' },
 };
 
 function profileMapper(user) {
@@ -58,7 +62,8 @@ const forms = {
 };
 
 const issuer = 'urn:example:idp:samlp';
-const signing = { cert: read('signing.crt'), key: read('signing.key') };
+const keys = () => JSON.parse(read('keys.json'));
+const certificate = (name) => read(`${name}.crt`);
 
 const app = express();
 app.use(express.urlencoded({ extended: false }));
@@ -74,9 +79,11 @@ app.post('/sso', (req, res, next) => {
   const form = forms[req.query.form || 'assertion-signed'];
   if (!form) return res.status(404).send('no such form of response');
   if (!user || user.password !== req.body.password) return res.status(401).send(page(req));
+  const { signing } = keys();
   return samlp.auth({
     issuer,
-    ...signing,
+    cert: certificate(signing),
+    key: read(`${signing}.key`),
     profileMapper,
     getUserFromRequest: () => user,
     getPostURL: (audience, request, _req, done) => done(null, ACS),
@@ -87,12 +94,22 @@ app.post('/sso', (req, res, next) => {
   })(req, res, next);
 });
 
-app.get('/metadata', samlp.metadata({
-  issuer,
-  cert: signing.cert,
-  profileMapper,
-  redirectEndpointPath: '/sso',
-  postEndpointPath: '/sso',
-}));
+const KEY_DESCRIPTOR = /<KeyDescriptor use="signing">[^]*?<\/KeyDescriptor>/;
+const describe = (name) => (element) =>
+  element.replace(/(<X509Certificate>)[^<]*/, `$1${new X509Certificate(certificate(name)).raw.toString('base64')}`);
+
+// samlp lists one certificate; each further one is listed the same way.
+app.get('/metadata', (req, res, next) => {
+  const { listed } = keys();
+  const send = res.send.bind(res);
+  res.send = (body) => send(body.replace(KEY_DESCRIPTOR, (one) => listed.map((name) => describe(name)(one)).join('')));
+  return samlp.metadata({
+    issuer,
+    cert: certificate(listed[0]),
+    profileMapper,
+    redirectEndpointPath: '/sso',
+    postEndpointPath: '/sso',
+  })(req, res, next);
+});
 
 app.listen(port, '127.0.0.1');

@@ -11,5 +11,7 @@ $config = [
         'exampleauth:UserPass',
         'alice:wonder' => $user('alice@corp.example'),
         'bob:builder' => $user('bob@corp.example'),
+        'carol:singer' => $user('carol@corp.example'),
+        'dave:diver' => $user('dave@corp.example'),
     ],
 ];
