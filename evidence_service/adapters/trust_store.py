@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, union_all, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evidence_service.adapters.config_store import read_rules
@@ -265,6 +265,8 @@ class TrustStore:
         first, so that unknown keys cannot hold it up (promise 27). A damaged source or IdP is left alone.
         """
         with reading(self._engine) as connection:  # asked often, and mostly in vain: without the lock for writing
+            if not _may_be_due(connection, now):
+                return None
             if _next_claim(connection, now, cool_down, hasten_budget) is None:
                 return None
         with writing(self._engine) as connection:
@@ -766,6 +768,17 @@ def _is_asked_for(state: SourceState, last_seen: datetime | None, now: datetime,
         return False
     attempted = _past(state.attempted_at, now, cool_down)
     return attempted is None or (last_seen > attempted and now - attempted >= cool_down)
+
+
+def _may_be_due(connection: Connection, now: datetime) -> bool:
+    """Whether any source is due or asked for, by one cheap read; `_next_claim` says which, and whether at all."""
+    state = source_states.c
+    due = select(state.entity_id).where(or_(state.next_attempt_at <= now, state.next_attempt_at > now + _FUTURE))
+    since = or_(
+        state.attempted_at.is_(None), state.attempted_at > now, unknown_signers.c.last_seen > state.attempted_at
+    )
+    asked = select(state.entity_id).where(state.entity_id == unknown_signers.c.entity_id, since)
+    return connection.execute(union_all(due, asked).limit(1)).first() is not None
 
 
 def _next_claim(connection: Connection, now: datetime, cool_down: timedelta, hasten_budget: int) -> Claim | None:
