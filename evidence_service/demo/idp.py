@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -224,8 +224,12 @@ class DemoIdp:
             response = self._sign(response, after=f"{{{SAML}}}Issuer")
         return etree.tostring(response, encoding="UTF-8", xml_declaration=False)
 
-    def metadata(self) -> bytes:
-        """The metadata that this IdP publishes, as UTF-8 XML; products with federation roles sign theirs."""
+    def metadata(self, *, also: Sequence[x509.Certificate] = (), signed_by: DemoIdp | None = None) -> bytes:
+        """The metadata that this IdP publishes, as UTF-8 XML; products with federation roles sign theirs.
+
+        It lists the certificates of `also` after its own, and is signed by the key of `signed_by` instead of its own.
+        """
+        signing = (self.certificate, *also)
         descriptor = etree.Element(
             f"{{{MD}}}EntityDescriptor",
             {"ID": f"_{hashlib.sha256(self.entity_id.encode()).hexdigest()[:32]}", "entityID": self.entity_id},
@@ -239,17 +243,19 @@ class DemoIdp:
                     {f"{{{XSI}}}type": f"fed:{kind}", "protocolSupportEnumeration": FED},
                     nsmap={"fed": FED, "xsi": XSI},
                 )
-                self._key_descriptor(role, "signing", self.certificate)
+                for each in signing:
+                    self._key_descriptor(role, "signing", each)
         idp = _child(descriptor, MD, "IDPSSODescriptor", {"protocolSupportEnumeration": SAMLP})
         if self.encryption_certificate is not None:
             self._key_descriptor(idp, "encryption", self.encryption_certificate)
-        self._key_descriptor(idp, "signing", self.certificate)
+        for each in signing:
+            self._key_descriptor(idp, "signing", each)
         _child(idp, MD, "NameIDFormat", text=self.profile.name_id_format)
         for binding in ("HTTP-POST", "HTTP-Redirect"):
             location = {"Binding": f"urn:oasis:names:tc:SAML:2.0:bindings:{binding}", "Location": self._sso_url}
             _child(idp, MD, "SingleSignOnService", location)
         if self.profile.federation_roles:
-            descriptor = self._sign(descriptor, after=None)
+            descriptor = self._sign(descriptor, after=None, by=signed_by)
         return etree.tostring(descriptor, encoding="UTF-8", xml_declaration=True)
 
     @property
@@ -340,8 +346,12 @@ class DemoIdp:
     def _key_id(self) -> str:
         return self.certificate.fingerprint(hashes.SHA256()).hex()[:16]
 
-    def _sign(self, element: etree._Element, *, after: str | None) -> etree._Element:
-        """A signed copy of `element`; its Signature stands after the child `after`, or first."""
+    def _sign(self, element: etree._Element, *, after: str | None, by: DemoIdp | None = None) -> etree._Element:
+        """A signed copy of `element`; its Signature stands after the child `after`, or first.
+
+        The key is our own, or that of `by`.
+        """
+        signer = by or self
         place = etree.Element(f"{{{DS}}}Signature", {"Id": "placeholder"}, nsmap={"ds": DS})
         before = None if after is None else element.find(after)
         element.insert(0 if before is None else element.index(before) + 1, place)
@@ -353,8 +363,8 @@ class DemoIdp:
             c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,
         ).sign(
             element,
-            key=self.key,
-            cert=[self.certificate],
+            key=signer.key,
+            cert=[signer.certificate],
             key_name=self._key_id if self.profile.key_name else None,
             reference_uri=[reference],
             id_attribute="ID",

@@ -1,4 +1,4 @@
-"""The real service as its own process, and the questions that are put to it over HTTP as a plug-in would."""
+"""The real service and worker as processes, and the questions that are put to it over HTTP as a plug-in would."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -49,53 +49,26 @@ def free_port(wanted: int | None) -> int:
         return int(probe.getsockname()[1])
 
 
-class Service:
-    """`fas-evidence serve` as a child process. A context manager: leaving it stops the process."""
+class Child:
+    """A command of `fas-evidence` as a child process. A context manager: leaving it stops the process."""
 
-    def __init__(self, *, config: Path, port: int, log: Path) -> None:
-        """Prepare; nothing is started. The process reads `config` and writes what it says to `log`."""
+    def __init__(self, *, name: str, command: str, config: Path, log: Path, is_ready: Callable[[], bool]) -> None:
+        """Prepare; nothing is started. The process reads `config` and writes what it says to `log`.
+
+        `name` is what it is called in errors; `is_ready` tells whether it does its work by now.
+        """
+        self._name = name
+        self._command = command
         self._config = config
-        self._port = port
         self._log = log
+        self._is_ready = is_ready
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Start and wait until it is ready. Raises DemoFailed."""
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
-                [sys.executable, "-m", "evidence_service", "--config", str(self._config), "serve"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_clean_environment(),
-            )
-        try:
-            self._wait_until_ready(self._process)
-        except BaseException:
-            self.stop()
-            raise
+        """Nothing yet, so that whatever interrupts the start finds the end prepared."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stop."""
-        self.stop()
-
-    @property
-    def last_line(self) -> str:
-        """The last thing it said."""
-        try:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return ""
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1][:300] if said else ""
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process lives."""
-        return self._process is not None and self._process.poll() is None
-
-    def stop(self) -> None:
         """Ask it to end, wait, and insist."""
         process, self._process = self._process, None
         if process is None:
@@ -103,25 +76,58 @@ class Service:
         process.terminate()
         try:
             process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        finally:  # also where a second Ctrl-C ends the waiting
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def start(self) -> None:
+        """Start it; only inside the context."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
+                [sys.executable, "-m", "evidence_service", "--config", str(self._config), self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=clean_environment(),
+            )
+
+    def check_running(self) -> None:
+        """Raises DemoFailed where it has ended."""
+        code = None if self._process is None else self._process.poll()
+        if code is not None:
+            raise DemoFailed(f"the {self._name} ended by itself with code {code}: {self._last_line}")
+
+    def wait_until_ready(self) -> None:
+        """Raises DemoFailed where it ends before, or takes too long."""
         give_up = time.monotonic() + READY_SECONDS
         while time.monotonic() < give_up:
-            if process.poll() is not None:
-                said = self.last_line or "it said nothing"
-                raise DemoFailed(f"the service ended with code {process.returncode} before it was ready: {said}")
-            try:
-                status, _ = _exchange(self._port, "GET", "/readyz", timeout=2.0)
-            except (OSError, HTTPException):
-                status = 0
-            if status == HTTPStatus.OK:
+            code = None if self._process is None else self._process.poll()
+            if code is not None:
+                raise DemoFailed(f"the {self._name} ended with code {code} before it was ready: {self._last_line}")
+            if self._is_ready():
                 return
             time.sleep(0.05)
-        said = self.last_line or "it said nothing"
-        raise DemoFailed(f"the service was not ready after {READY_SECONDS:.0f} s: {said}")
+        raise DemoFailed(f"the {self._name} was not ready after {READY_SECONDS:.0f} s: {self._last_line}")
+
+    @property
+    def _last_line(self) -> str:
+        """The last thing it said."""
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            lines = []
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1][:300] if said else "it said nothing"
+
+
+def answers(port: int) -> bool:
+    """Whether the service on this port is ready."""
+    try:
+        status, _ = _exchange(port, "GET", "/readyz", timeout=2.0)
+    except (OSError, HTTPException):
+        return False
+    return status == HTTPStatus.OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +197,6 @@ def _exchange(
         connection.close()
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Ours without the settings of a real installation: a demo must not find its database."""
     return {name: value for name, value in os.environ.items() if not name.upper().startswith("FAS_EVIDENCE_")}

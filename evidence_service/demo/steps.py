@@ -13,6 +13,7 @@ from lxml import etree
 
 from evidence_service.access.model import Phase, Policy, UpnMapping
 from evidence_service.access.reasons import OK, AccessReason
+from evidence_service.demo.acts import Act
 from evidence_service.demo.idp import ADFS, ENTRA, KEYCLOAK, OKTA, SAML, DemoIdp, Signs, new_key, self_signed
 from idp_certs.reasons import Reason, TrustReason
 from idp_certs.xml import parse_xml
@@ -32,7 +33,11 @@ ALLOW, DENY, UNAUTHORIZED = "allow", "deny", "HTTP 401"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cast:
-    """The identity providers, the Gateway's decryption key, and the key of somebody who is nobody."""
+    """The identity providers, the Gateway's decryption key, and the key of somebody who is nobody.
+
+    `renewed` is AD FS with each of its later token-signing keys, in order; `stranger` claims to be AD FS, with a key
+    and a certificate of his own.
+    """
 
     adfs: DemoIdp
     entra: DemoIdp
@@ -40,6 +45,8 @@ class Cast:
     keycloak: DemoIdp
     gateway_key: rsa.RSAPrivateKey
     stranger_key: rsa.RSAPrivateKey
+    renewed: tuple[DemoIdp, DemoIdp, DemoIdp]
+    stranger: DemoIdp
 
     @property
     def registered(self) -> tuple[DemoIdp, ...]:
@@ -47,31 +54,38 @@ class Cast:
         return (self.adfs, self.entra, self.okta, self.keycloak)
 
 
+Issue = Callable[[datetime], bytes]
+"""Issues evidence at the instant (UTC) that is given."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One request of the story. `why` explains the expected outcome in plain words.
 
-    Without `evidence` nothing is handed over. `decision` is `allow`, `deny` or `HTTP` with a status; `reason` is a
-    reason code, or empty where the caller gets no decision. `known_caller` tells whether the enrolled key is used.
+    Without `evidence` nothing is handed over; a function issues it when the request is sent. `decision` is `allow`,
+    `deny` or `HTTP` with a status; `reason` is a reason code, or empty where the caller gets no decision.
+    `known_caller` tells whether the enrolled key is used. With `within_seconds` it is asked again for so long, until
+    the answer is as expected.
     """
 
     title: str
     why: str
     idp: str
     upn: str
-    evidence: bytes | None
+    evidence: bytes | Issue | None
     decision: str
     reason: str
     phase: Phase = Phase.ASSERT
     known_caller: bool = True
+    within_seconds: float = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:
-    """Steps that show one thing. They are sent in order."""
+    """Requests, and acts between them, that show one thing. They come in order."""
 
     title: str
-    steps: tuple[Step, ...]
+    steps: tuple[Step | Act, ...]
 
 
 def new_cast(now: datetime) -> Cast:
@@ -82,18 +96,26 @@ def new_cast(now: datetime) -> Cast:
         certificate = self_signed(name, key, not_before=now - timedelta(days=30), not_after=now + timedelta(days=335))
         return DemoIdp(entity_id=entity_id, profile=ADFS, key=key, certificate=certificate)
 
+    def renewed(old: DemoIdp) -> DemoIdp:
+        made = idp("", "ADFS Signing - sts.corp.example")
+        return replace(old, key=made.key, certificate=made.certificate)
+
     decrypting = idp("", "ADFS Encryption - sts.corp.example").certificate
     adfs = idp("http://sts.corp.example/adfs/services/trust", "ADFS Signing - sts.corp.example")
     entra = idp("https://sts.windows.example/6c5d7ab1-3f0e-4a29-9b5e-0d1c5d8d7f10/", "Federated SSO Certificate")
     okta = idp("http://www.okta.example/exk1fb2c3d4e5f6g7h8", "partner")
     keycloak = idp("https://sso.lab.example/realms/lab", "lab")
+    adfs = replace(adfs, encryption_certificate=decrypting)
+    stranger = renewed(adfs)
     return Cast(
-        adfs=replace(adfs, encryption_certificate=decrypting),
+        adfs=adfs,
         entra=replace(entra, profile=ENTRA),
         okta=replace(okta, profile=OKTA),
         keycloak=replace(keycloak, profile=KEYCLOAK),
         gateway_key=new_key(),
-        stranger_key=new_key(),
+        stranger_key=stranger.key,
+        renewed=(renewed(adfs), renewed(adfs), renewed(adfs)),
+        stranger=stranger,
     )
 
 
@@ -131,8 +153,8 @@ def sign_in(
     )
 
 
-def story(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Chapter, ...]:
-    """The whole story as of `now` (UTC); `new_id` gives assertion IDs."""
+def launches(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Chapter, ...]:
+    """The part of the story that needs no act, as of `now` (UTC); `new_id` gives assertion IDs."""
     return (
         Chapter(title="Sign-ins and launches that go ahead", steps=_genuine(cast, now, new_id)),
         Chapter(title="Forged evidence", steps=_forged(cast, now, new_id)),
@@ -147,15 +169,16 @@ def everyday(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
     return (*genuine[:3], forged[0], *genuine[3:6], forged[1])
 
 
-def _step(
+def make_step(
     idp: DemoIdp,
     upn: str,
-    evidence: bytes | None,
+    evidence: bytes | Issue | None,
     reason: Reason | None,
     *,
     title: str,
     why: str,
     phase: Phase = Phase.ASSERT,
+    within_seconds: float = 0,
 ) -> Step:
     """A step whose expected outcome is a deny for `reason`, or an allow for None."""
     return Step(
@@ -167,14 +190,15 @@ def _step(
         decision=ALLOW if reason is None else DENY,
         reason=OK if reason is None else reason.value,
         phase=phase,
+        within_seconds=within_seconds,
     )
 
 
 def _genuine(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step, ...]:
     gateway = cast.gateway_key.public_key()
     morning = sign_in(cast.adfs, ALICE, now - timedelta(hours=6), new_id())
-    signing_in = partial(_step, reason=None, phase=Phase.PREPARE)
-    launching = partial(_step, reason=None, phase=Phase.ASSERT)
+    signing_in = partial(make_step, reason=None, phase=Phase.PREPARE)
+    launching = partial(make_step, reason=None, phase=Phase.ASSERT)
     return (
         signing_in(
             cast.adfs,
@@ -242,7 +266,7 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
     longer = "admin@corp.example.partner.example"
     cut = b"admin@corp.example<!---->.partner.example"
     return (
-        _step(
+        make_step(
             cast.adfs,
             ADMIN,
             genuine.replace(b"alice", b"admin"),
@@ -250,7 +274,7 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
             title="Alice writes admin into hers",
             why="The content of her evidence is no longer what AD FS signed.",
         ),
-        _step(
+        make_step(
             cast.adfs,
             ADMIN,
             sign_in(impostor, ADMIN, now, new_id()),
@@ -258,7 +282,7 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
             title="A stranger signs as AD FS",
             why="AD FS's certificate is shown beside it, but its key did not make the signature.",
         ),
-        _step(
+        make_step(
             cast.adfs,
             ADMIN,
             sign_in(unsigned, ADMIN, now, new_id()),
@@ -266,7 +290,7 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
             title="Nobody signs",
             why="Without a signature nothing is evidence.",
         ),
-        _step(
+        make_step(
             cast.adfs,
             ADMIN,
             sign_in(unsigned, ADMIN, now, new_id(), encrypt_to=cast.gateway_key.public_key()),
@@ -274,7 +298,7 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
             title="Nobody signs, but encrypts",
             why="Anyone can encrypt to the Gateway: that proves nothing.",
         ),
-        _step(
+        make_step(
             cast.adfs,
             ADMIN,
             wrapped(genuine, sign_in(unsigned, ADMIN, now, new_id())),
@@ -282,7 +306,7 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
             title="Wrapping: a second assertion",
             why="A forged assertion stands before the signed one; there must be exactly one.",
         ),
-        _step(
+        make_step(
             cast.okta,
             ADMIN,
             sign_in(cast.okta, longer, now, new_id()).replace(longer.encode(), cut),
@@ -290,7 +314,7 @@ def _forged(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step,
             title="A comment cuts a name short",
             why="The signature would still hold, so comments are refused.",
         ),
-        _step(
+        make_step(
             cast.adfs,
             ADMIN,
             b'<!DOCTYPE r [<!ENTITY e SYSTEM "file:///etc/passwd">]>' + genuine,
@@ -310,7 +334,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
         key=cast.stranger_key,
     )
     return (
-        _step(
+        make_step(
             cast.adfs,
             ALICE,
             None,
@@ -318,7 +342,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             title="StoreFront hands over nothing",
             why="As before CollectFasEvidence is turned on there.",
         ),
-        _step(
+        make_step(
             cast.adfs,
             ALICE,
             sign_in(cast.adfs, ALICE, now - timedelta(hours=9), new_id()),
@@ -326,7 +350,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             title="Alice's evidence of 9 hours ago",
             why="It may be 8 hours old. She signs in again.",
         ),
-        _step(
+        make_step(
             cast.adfs,
             ALICE,
             sign_in(cast.adfs, ALICE, now, new_id(), audience="https://wiki.corp.example"),
@@ -334,7 +358,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             title="Alice's sign-in to the wiki",
             why="It was issued for another service.",
         ),
-        _step(
+        make_step(
             cast.okta,
             ADMIN,
             sign_in(cast.okta, ADMIN, now, new_id()),
@@ -342,7 +366,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             title="The partner's IdP signs for admin",
             why="It may speak for partner.example only.",
         ),
-        _step(
+        make_step(
             cast.keycloak,
             DANA,
             sign_in(cast.keycloak, DANA, now - timedelta(minutes=2), repeated_id),
@@ -350,7 +374,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             title="Dana starts a desktop",
             why="Her evidence is remembered by its ID and its content.",
         ),
-        _step(
+        make_step(
             cast.keycloak,
             DANA,
             sign_in(cast.keycloak, DANA, now - timedelta(minutes=1), repeated_id),
@@ -358,7 +382,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             title="Same ID, other content",
             why="An IdP never uses an ID twice.",
         ),
-        _step(
+        make_step(
             nobody,
             ALICE,
             sign_in(nobody, ALICE, now, new_id()),
@@ -366,7 +390,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             title="An IdP nobody registered",
             why="Its metadata was never imported.",
         ),
-        _step(
+        make_step(
             cast.adfs,
             ADMIN,
             sign_in(cast.adfs, ALICE, now, new_id()),
@@ -378,7 +402,7 @@ def _misused(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
 
 
 def _strangers(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step, ...]:
-    genuine = _step(
+    genuine = make_step(
         cast.adfs,
         ALICE,
         sign_in(cast.adfs, ALICE, now, new_id()),

@@ -14,10 +14,11 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -27,23 +28,39 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy import Engine
 
 from evidence_service.access.policy import dump_policy
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import StoreUnavailable, open_database
-from evidence_service.demo.service import HOST, Answer, DemoFailed, Plugin, Service, free_port, question
-from evidence_service.demo.steps import Cast, Chapter, Step, everyday, new_cast, policy_for, story
+from evidence_service.adapters.trust_store import SourceConfig, TrustStore
+from evidence_service.demo.acts import Act, Effect, Scene, perform
+from evidence_service.demo.federation import PATH, Federation
+from evidence_service.demo.rollover import ACTOR, key_names, rollovers
+from evidence_service.demo.service import HOST, Answer, Child, DemoFailed, Plugin, answers, free_port, question
+from evidence_service.demo.steps import Cast, Chapter, Step, everyday, launches, new_cast, policy_for
 from idp_certs.metadata import parse_metadata
 
 DONE, NEGATIVE, BAD_INPUT, DEPENDENCY_FAILED = 0, 1, 2, 3
 
-ACTOR = "demo"
 PLUGIN_NAME = "fas01.corp.example"
 DECRYPTION_KEY = "gateway.pem"
 PAUSE_SECONDS = 10.0
 NARROWEST = 80
+REFRESH_SECONDS = 1.0
+"""So often AD FS's metadata is asked for; the default is an hour, which nobody wants to watch."""
+COOL_DOWN_SECONDS = 0.2
+REMOVAL_SIGHTINGS = 2
+CHANGES_SECONDS = 0.1
+
+_LOOK_SECONDS = 0.05
 
 Story = Callable[[Cast, datetime, Callable[[], str]], tuple[Chapter, ...]]
+
+
+def story(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Chapter, ...]:
+    """The whole story as of `now` (UTC); `new_id` gives assertion IDs."""
+    return (*launches(cast, now, new_id), *rollovers(cast, now, new_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +85,11 @@ class Stage:
     def log(self) -> Path:
         """What the service said."""
         return self.directory / "service.log"
+
+    @property
+    def worker_log(self) -> Path:
+        """What the worker said."""
+        return self.directory / "worker.log"
 
     @property
     def data(self) -> Path:
@@ -109,27 +131,55 @@ def run_demo(
 def _perform(out: Console, stage: Stage, *, once: bool, kept: bool, tell: Story, pause: float) -> int:
     now = datetime.now(UTC)
     cast = new_cast(now)
-    _introduce(out, stage, once=once)
-    _prepare(stage, cast, now)
-    with Service(config=stage.config, port=stage.port, log=stage.log) as service:
-        chapters = tell(cast, datetime.now(UTC), _new_id)
-        code, denied = _tell(out, stage, chapters)
-        if once and not kept:
-            out.print("Without --once the service stays up; with --directory DIR the files stay, to look into them.")
-        else:
-            _say_how_to_repeat(out, stage, denied, running=not once)
-        if once:
-            return code
-        with suppress(KeyboardInterrupt):
-            ending = "ends it" if kept else "ends it and removes its files"
-            out.print(f"\nRunning; a launch every {pause:g} s. Ctrl-C {ending}.")
-            _keep_running(out, stage, service, cast, pause)
-        out.print("\nStopping.")
+    with _stage(stage, cast, now) as (engine, federation):
+        _introduce(out, stage, federation, once=once)
+        trust = TrustStore(engine)
+        source = partial(trust.get_source, cast.adfs.entity_id)
+        service = Child(
+            name="service",
+            command="serve",
+            config=stage.config,
+            log=stage.log,
+            is_ready=lambda: answers(stage.port),
+        )
+        worker = Child(
+            name="worker",
+            command="work",
+            config=stage.config,
+            log=stage.worker_log,
+            is_ready=lambda: source().state.succeeded_at is not None,
+        )
+        with service, worker:
+            service.start()
+            worker.start()
+            service.wait_until_ready()
+            worker.wait_until_ready()
+            scene = Scene(
+                trust=trust,
+                federation=federation,
+                worker=worker,
+                config=stage.config,
+                adfs=cast.adfs,
+                names=key_names(cast),
+            )
+            code, denied = _tell(out, stage, scene, tell(cast, datetime.now(UTC), _new_id))
+            if once and not kept:
+                out.print("Without --once all stays up; with --directory DIR the files stay, to look into them.")
+            else:
+                _say_how_to_repeat(out, stage, denied, running=not once)
+            if once:
+                return code
+            with suppress(KeyboardInterrupt):
+                ending = "ends it" if kept else "ends it and removes its files"
+                out.print(f"\nRunning; a launch every {pause:g} s. Ctrl-C {ending}.")
+                _keep_running(out, stage, (service, worker), replace(cast, adfs=scene.adfs), pause)
+            out.print("\nStopping.")
     return code
 
 
-def _prepare(stage: Stage, cast: Cast, now: datetime) -> None:
-    """What an administrator does once: import metadata with policies, place the key, enroll the FAS server."""
+@contextmanager
+def _stage(stage: Stage, cast: Cast, now: datetime) -> Iterator[tuple[Engine, Federation]]:
+    """What an administrator does once: import metadata with policies, follow AD FS's, place the key, enroll FAS."""
     for each in (stage.data, stage.secrets, stage.directory / "metadata", stage.directory / "policies"):
         each.mkdir(mode=0o700)
     pem = cast.gateway_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -140,48 +190,84 @@ def _prepare(stage: Stage, cast: Cast, now: datetime) -> None:
         "listen_host": HOST,
         "listen_port": stage.port,
         "drain_seconds": 0,
+        "refresh_seconds": CHANGES_SECONDS,
+        "metadata_allow_loopback": True,
+        "metadata_refresh_hours": REFRESH_SECONDS / 3600,
+        "metadata_cool_down_seconds": COOL_DOWN_SECONDS,
+        "metadata_removal_sightings": REMOVAL_SIGHTINGS,
+        "metadata_removal_minutes": 0,
     }
-    # A JSON string or number is a TOML one too.
+    # A JSON string, number or boolean is a TOML one too.
     lines = (f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
     stage.config.write_text("".join(lines), encoding="utf-8")
 
     engine = open_database(f"sqlite:///{stage.data / 'fas-evidence.db'}")
     try:
-        store = ConfigStore(engine)
-        for idp in cast.registered:
-            document, policy = idp.metadata(), policy_for(idp, cast, decryption_key=DECRYPTION_KEY)
-            name = idp.profile.product.lower().replace(" ", "-")
-            (stage.directory / "metadata" / f"{name}.xml").write_bytes(document)
-            (stage.directory / "policies" / f"{name}.toml").write_text(dump_policy(policy), encoding="utf-8")
-            (metadata,) = parse_metadata(document)
-            store.add_idp(metadata=metadata, document=document, policy=policy, now=now, actor=ACTOR)
-        digest = hashlib.sha256(stage.key.encode()).hexdigest()
-        store.enroll_plugin(name=PLUGIN_NAME, bearer_key_sha256=digest, now=now, actor=ACTOR)
+        with Federation(cast.adfs.metadata(), stage.directory) as federation:
+            _register(stage, cast, ConfigStore(engine), now)
+            TrustStore(engine).add_source(
+                entity_id=cast.adfs.entity_id,
+                source=SourceConfig(url=federation.url, ca_pem=federation.ca_pem),
+                now=now,
+                actor=ACTOR,
+                jitter=0,
+                seen=None,
+            )
+            yield engine, federation
     finally:
         engine.dispose()
 
 
-def _tell(out: Console, stage: Stage, chapters: tuple[Chapter, ...]) -> tuple[int, str]:
-    """Send every step; the exit code, and the id of the last decision that was a deny."""
-    sent, wrong, denied = 0, 0, ""
+def _register(stage: Stage, cast: Cast, store: ConfigStore, now: datetime) -> None:
+    for idp in cast.registered:
+        document, policy = idp.metadata(), policy_for(idp, cast, decryption_key=DECRYPTION_KEY)
+        name = idp.profile.product.lower().replace(" ", "-")
+        (stage.directory / "metadata" / f"{name}.xml").write_bytes(document)
+        (stage.directory / "policies" / f"{name}.toml").write_text(dump_policy(policy), encoding="utf-8")
+        (metadata,) = parse_metadata(document)
+        store.add_idp(metadata=metadata, document=document, policy=policy, now=now, actor=ACTOR)
+    digest = hashlib.sha256(stage.key.encode()).hexdigest()
+    store.enroll_plugin(name=PLUGIN_NAME, bearer_key_sha256=digest, now=now, actor=ACTOR)
+
+
+def _tell(out: Console, stage: Stage, scene: Scene, chapters: tuple[Chapter, ...]) -> tuple[int, str]:
+    """Take every step; the exit code, and the id of the last decision that was a deny."""
+    sent, done, wrong, denied = 0, 0, 0, ""
     for chapter in chapters:
         out.print(Text(f"\n{chapter.title}", style="bold"))
         _row(out, "answer", "reason", "IdP", "ms", "what happens, and why", style="dim")
         for step in chapter.steps:
-            answer = _send(stage, step)
+            if isinstance(step, Act):
+                effect = perform(step, scene)
+                done, wrong = done + 1, wrong + bool(effect.wrong)
+                _show_act(out, step, effect, scene.adfs.profile.product)
+                continue
+            answer, asked = _send_until_expected(stage, step)
             sent, wrong = sent + 1, wrong + (not _is_expected(step, answer))
             denied = answer.decision_id if answer.decision == "deny" else denied
-            _show(out, step, answer)
+            _show(out, step, answer, asked)
     out.print()
+    counted = f"{sent} answers and {done} acts" if done else f"{sent} answers"
     if wrong:
-        out.print(Text(f"{wrong} of {sent} answers were not what the story says; look for WRONG above.", "bold red"))
+        out.print(Text(f"{wrong} of {counted} were not what the story says; look for WRONG above.", "bold red"))
         return NEGATIVE, denied
-    out.print(Text(f"All {sent} answers were what the story says.", "bold green"))
+    out.print(Text(f"All {counted} were what the story says.", "bold green"))
     return DONE, denied
 
 
-def _send(stage: Stage, step: Step) -> Answer:
-    asked = question(request_id=str(uuid.uuid4()), upn=step.upn, evidence=step.evidence, phase=step.phase)
+def _send_until_expected(stage: Stage, step: Step) -> tuple[Answer, str]:
+    """The last answer, and how often and how long it was asked for, where that was more than once."""
+    evidence = step.evidence(datetime.now(UTC)) if callable(step.evidence) else step.evidence
+    began = time.monotonic()
+    answer, asked = _send(stage, step, evidence), 1
+    while not _is_expected(step, answer) and time.monotonic() - began < step.within_seconds:
+        time.sleep(_LOOK_SECONDS)
+        answer, asked = _send(stage, step, evidence), asked + 1
+    return answer, f"Asked {asked} times in {time.monotonic() - began:.1f} s." if asked > 1 else ""
+
+
+def _send(stage: Stage, step: Step, evidence: bytes | None) -> Answer:
+    asked = question(request_id=str(uuid.uuid4()), upn=step.upn, evidence=evidence, phase=step.phase)
     key = stage.key if step.known_caller else secrets.token_urlsafe(32)
     if step.known_caller and step.decision == "allow":
         _write_private(stage.launch, json.dumps(asked, indent=1).encode())
@@ -206,20 +292,33 @@ def _row(out: Console, *cells: str | Text, style: str = "") -> None:
     out.print(row)
 
 
-def _show(out: Console, step: Step, answer: Answer) -> None:
+def _show(out: Console, step: Step, answer: Answer, asked: str) -> None:
     decision = Text(answer.decision, style="green" if answer.decision == "allow" else "red")
     _row(out, decision, answer.reason or "-", step.idp, f"{answer.milliseconds:.1f}", step.title)
-    out.print(Padding(Text(step.why, style="dim"), (0, 0, 0, 10)))
+    out.print(Padding(Text(f"{step.why} {asked}".strip(), style="dim"), (0, 0, 0, 10)))
     if not _is_expected(step, answer):
-        wrong = f"WRONG: the story says {step.decision} {step.reason}".rstrip()
-        out.print(Padding(Text(wrong, style="bold red"), (0, 0, 0, 10)))
+        _show_wrong(out, f"the story says {step.decision} {step.reason}".rstrip())
 
 
-def _introduce(out: Console, stage: Stage, *, once: bool) -> None:
+def _show_act(out: Console, act: Act, effect: Effect, idp: str) -> None:
+    _row(out, Text("act", style="cyan"), act.outcome, idp, f"{effect.milliseconds:.0f}", act.title)
+    out.print(Padding(Text(act.why, style="dim"), (0, 0, 0, 10)))
+    for each in effect.texts:
+        out.print(Padding(Text(each, style="cyan"), (0, 0, 0, 10)))
+    if effect.wrong:
+        _show_wrong(out, effect.wrong)
+
+
+def _show_wrong(out: Console, how: str) -> None:
+    out.print(Padding(Text(f"WRONG: {how}", style="bold red"), (0, 0, 0, 10)))
+
+
+def _introduce(out: Console, stage: Stage, federation: Federation, *, once: bool) -> None:
     out.print(Text("fas-evidence demo", style="bold"))
     ending = "ends after the story" if once else "runs until Ctrl-C"
     out.print(f"The real service on http://{HOST}:{stage.port} with four demonstration IdPs; it {ending}.")
     out.print("Launches go to it over HTTP, as the FAS plug-in sends them; ms is the whole request.")
+    out.print(f"AD FS publishes its metadata on {federation.url.removesuffix(PATH)}; the worker follows it.")
 
 
 def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool) -> None:
@@ -235,22 +334,25 @@ def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool
     if denied:
         out.print(Text("See why one was denied, check by check:", style="bold"))
         out.print(f"fas-evidence --config {config} explain {denied}", soft_wrap=True)
+    out.print(Text("See which keys are trusted, and what waited for a person:", style="bold"))
+    out.print(f"fas-evidence --config {config} key list", soft_wrap=True)
+    out.print(f"fas-evidence --config {config} rollover list --all", soft_wrap=True)
     out.print(Text("Files (metadata, policies, database, log):", style="bold"))
     out.print(str(stage.directory), soft_wrap=True)
 
 
-def _keep_running(out: Console, stage: Stage, service: Service, cast: Cast, pause: float) -> None:
+def _keep_running(out: Console, stage: Stage, children: Sequence[Child], cast: Cast, pause: float) -> None:
     """Send something now and then until Ctrl-C."""
     for number in count():
         give_up = time.monotonic() + pause
         while time.monotonic() < give_up:
             time.sleep(min(0.5, pause))
-            if not service.is_running:
-                raise DemoFailed(f"the service ended by itself: {service.last_line or 'it said nothing'}")
+            for child in children:
+                child.check_running()
         now = datetime.now(UTC)
         steps = everyday(cast, now, _new_id)
         step = steps[number % len(steps)]
-        answer = _send(stage, step)
+        answer, _ = _send_until_expected(stage, step)
         mark = "" if _is_expected(step, answer) else "  WRONG"
         out.print(
             f"{now:%H:%M:%S}Z  {answer.decision:<5}  {answer.reason:<22}  {answer.milliseconds:5.1f} ms  "

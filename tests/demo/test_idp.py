@@ -162,3 +162,15 @@ def test_federation_metadata_is_signed_by_the_token_key(key: RSAPrivateKey, cert
         assert profile.federation_roles == (f"{{{DS}}}Signature" in [child.tag for child in etree.fromstring(document)])
         if profile.federation_roles:
             verify(document, certificate, "./")
+
+
+def test_a_renewed_certificate_is_announced_beside_the_one_in_use(idp: DemoIdp) -> None:
+    """What is announced comes after the own certificate, and the document is signed by whoever is said to sign it."""
+    key = new_key()
+    renewed = self_signed("renewed", key, not_before=NOW, not_after=NOW + timedelta(days=1))
+    document = idp.metadata(also=(renewed,), signed_by=replace(idp, key=key, certificate=renewed))
+    (metadata,) = parse_metadata(document)
+    listed = [each.public_bytes(Encoding.DER) for each in (idp.certificate, renewed)]
+    assert listed == list(dict.fromkeys(metadata.signing_certificates))
+    if idp.profile.federation_roles:
+        verify(document, renewed, "./")
