@@ -77,7 +77,7 @@ def running(mark: Path) -> list[str]:
 
 @pytest.mark.parametrize("columns", [80, 100])
 def test_every_step_comes_out_as_told(columns: int) -> None:
-    """`fas-evidence demo --once` ends with 0; off a terminal no colour; no reason is cut, and each act has its effect."""
+    """`fas-evidence demo --once` ends with 0: off a terminal no colour, no reason cut, and each act with its effect."""
     done = subprocess.run(
         [*COMMAND, "--once"],
         env=environment(COLUMNS=str(columns), FAS_EVIDENCE_DATABASE_URL="sqlite:////nonexistent/real.db"),
