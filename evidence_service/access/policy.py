@@ -16,6 +16,7 @@ from evidence_service.access.upn import upn_problem
 _DURATION = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?")
 _OPTIONAL_DURATION = "max_authentication_age"
 MAX_CLOCK_SKEW = timedelta(minutes=10)
+_TYPES: Mapping[str, Any] = get_type_hints(Policy)  # slow to find out, and asked at every load of an IdP
 
 
 class PolicyError(ValueError):
@@ -42,10 +43,9 @@ def parse_policy(text: str) -> Policy:
 
 def policy_of(document: Mapping[str, Any]) -> Policy:
     """The policy with these members, as a policy file writes them. Raises PolicyError."""
-    known = get_type_hints(Policy)
     for member in document:
-        if member not in known:
-            raise PolicyError(member, f"unknown; the members are {', '.join(known)}")
+        if member not in _TYPES:
+            raise PolicyError(member, f"unknown; the members are {', '.join(_TYPES)}")
     return Policy(**{member: _READERS[member](member, value) for member, value in document.items()})
 
 
@@ -99,7 +99,7 @@ def _skew(member: str, value: object) -> timedelta:
 
 
 def _choice(member: str, value: object) -> StrEnum:
-    choices: type[StrEnum] = get_type_hints(Policy)[member]
+    choices: type[StrEnum] = _TYPES[member]
     if not isinstance(value, str) or value not in list(choices):
         raise PolicyError(member, f"expected one of {', '.join(choices)}")
     return choices(value)

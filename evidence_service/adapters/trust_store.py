@@ -381,6 +381,7 @@ class TrustStore:
                 _give_back(connection, source, now)
                 return False
             change_idp(connection, claim.entity_id, refreshed_at=now)
+            supersede(connection, claim.entity_id)  # nothing waits in what is in force
             _set_state(connection, claim.entity_id, _success(now, next_attempt_at) | {"served_at": served_at})
             raise_counter(connection, trust_changed_at=None)
             return True

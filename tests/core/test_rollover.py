@@ -701,6 +701,8 @@ def published(trust: ProviderTrust, rollover: Rollover, metadata: IdpMetadata) -
     """What is held after the outcome is put into force."""
     if isinstance(rollover, Rejected):
         return trust
+    if isinstance(rollover, Held):  # the document itself is not in force
+        return replace(trust, certificates=rollover.certificates)
     return replace(
         trust,
         certificates=rollover.certificates,
