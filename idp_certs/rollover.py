@@ -249,7 +249,7 @@ def plan_rollover(provider: ProviderTrust, seen: SeenMetadata, policy: RolloverP
     objection = _objection(provider, seen.metadata, policy, now)
     if objection is not None:
         return Rejected(finding=objection)
-    planning = _Planning(provider=provider, seen=seen, policy=policy, now=now)
+    planning = _Planning(provider, seen, policy, now)
     for der in seen.metadata.signing_certificates:
         planning.list_certificate(der)
     if not planning.has_usable:
@@ -324,21 +324,21 @@ def _finding(reason: TrustReason, expected: str, presented: str, where: str) -> 
     return Finding(reason=reason, expected=expected, presented=presented, where=where)
 
 
-@dataclass(slots=True, kw_only=True)
 class _Planning:
     """The work of one `plan_rollover`."""
 
-    provider: ProviderTrust
-    seen: SeenMetadata
-    policy: RolloverPolicy
-    now: datetime
-    listed: list[TrackedCertificate] = field(default_factory=list)
-    absent: list[TrackedCertificate] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
-    withheld: list[tuple[SigningCertificate, CertificateState | None]] = field(default_factory=list)
-    problems: list[Finding] = field(default_factory=list)
-    returned: bool = False
-    has_usable: bool = False
+    def __init__(self, provider: ProviderTrust, seen: SeenMetadata, policy: RolloverPolicy, now: datetime) -> None:
+        self.provider = provider
+        self.seen = seen
+        self.policy = policy
+        self.now = now
+        self.listed: list[TrackedCertificate] = []
+        self.absent: list[TrackedCertificate] = []
+        self.changes: list[Change] = []
+        self.withheld: list[tuple[SigningCertificate, CertificateState | None]] = []
+        self.problems: list[Finding] = []
+        self.returned = False
+        self.has_usable = False
 
     def list_certificate(self, der: bytes) -> None:
         """Judge one certificate that the document lists."""
