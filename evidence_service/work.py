@@ -24,7 +24,6 @@ from sqlalchemy import Engine
 
 from evidence_service.adapters.config_store import ConfigStore, Conflict, NotFound
 from evidence_service.adapters.database import StoreUnavailable, open_database
-from evidence_service.adapters.refresh_port import RefreshPort
 from evidence_service.adapters.statuses import read_statuses
 from evidence_service.adapters.trust_store import Claim, TrustStore
 from evidence_service.settings import Settings
@@ -176,7 +175,6 @@ class Worker:
         self._fetch = fetch_
         self._at_point = at_point
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._port = RefreshPort(self._trust)
         self._running: dict[threading.Thread, str] = {}
         self._failing: set[str] = set()
         self._refreshed = threading.Event()
@@ -268,7 +266,7 @@ class Worker:
     def _refresh(self, claim: Claim) -> RefreshOutcome:
         outcome = refresh_once(
             claim,
-            store=self._port,
+            store=self._trust,
             fetch=self._fetch,
             rules=self._rules.refresh,
             now=self._clock(),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from idp_certs.fetch import Fetched, FetchFailed, FetchRules, Source
@@ -140,15 +141,23 @@ class Claim(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A document that old trust accepted. `served_at` (UTC) is the date of the answer; `provenance` is for people."""
+    """A document that old trust accepted, wholly or in part, and how it came.
+
+    `served_at` (UTC) is the Date of the answer. `provenance` is JSON for promise 41: source, final URL, TLS chain,
+    signer.
+    """
 
     metadata: IdpMetadata
     document: bytes
     document_sha256: str
-    etag: str | None
-    last_modified: str | None
-    served_at: datetime | None
-    provenance: Mapping[str, Any]
+    etag: str | None = None
+    last_modified: str | None = None
+    served_at: datetime | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Freeze the mapping."""
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
 
 _Claim = TypeVar("_Claim", bound=Claim)
@@ -158,8 +167,8 @@ _Claim_contra = TypeVar("_Claim_contra", bound=Claim, contravariant=True)
 class Store(Protocol[_Claim_contra]):
     """Where trust is kept. Each method writes all or nothing; False: another has the source now, nothing is written."""
 
-    def document(self, sha256: str) -> bytes | None:
-        """A stored document."""
+    def find_document(self, sha256: str) -> bytes | None:
+        """A stored document that is what its name says."""
 
     def publish(
         self,
@@ -335,7 +344,7 @@ def _obtain(claim: _Claim, store: Store[_Claim], fetch: Fetch, rules: FetchRules
     answer = fetch(source, rules)
     document = answer.data
     if document is None and state.document_sha256 is not None:
-        document = store.document(state.document_sha256)
+        document = store.find_document(state.document_sha256)
         if document is not None and hashlib.sha256(document).hexdigest() != state.document_sha256:
             document = None
     if document is None:  # what the 304 speaks of is not here any more

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -68,9 +68,9 @@ from evidence_service.adapters.source_rows import (
     write_source,
 )
 from idp_certs.alarms import Alarm, Severity, UnknownKey
-from idp_certs.metadata import IdpMetadata
 from idp_certs.model import GOOD, Acceptance, CertificateState, SigningCertificate
 from idp_certs.reasons import Finding
+from idp_certs.refresh import Accepted
 from idp_certs.rollover import (
     TRANSITIONS,
     Applied,
@@ -138,27 +138,6 @@ class Claim:
     acceptance: Acceptance
     evidence_age: timedelta
     document_sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """A document that old trust accepted, wholly or in part, and how it came.
-
-    `served_at` (UTC) is the Date of the answer. `provenance` is JSON for promise 41: source, final URL, TLS chain,
-    signer.
-    """
-
-    metadata: IdpMetadata
-    document: bytes
-    document_sha256: str
-    etag: str | None = None
-    last_modified: str | None = None
-    served_at: datetime | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Freeze the mapping."""
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -571,6 +550,13 @@ class TrustStore:
         if not isinstance(content, bytes) or hashlib.sha256(content).hexdigest() != sha256:
             raise Conflict(f"the stored metadata document {sha256} was changed from outside; restore a backup")
         return content
+
+    def find_document(self, sha256: str) -> bytes | None:
+        """A stored document that is what its name says, if there is one."""
+        try:
+            return self.get_document(sha256)
+        except (NotFound, Conflict):
+            return None
 
     def history(self, entity_id: str, sha256: str | None = None) -> tuple[HistoryEntry, ...]:
         """Every change of this IdP's certificates, or of one, oldest first."""

@@ -17,9 +17,8 @@ from evidence_service.access.model import Policy
 from evidence_service.access.policy import policy_problems
 from evidence_service.adapters.config_store import ConfigStore, Conflict, IdpChange, NotFound, StoredIdp
 from evidence_service.adapters.database import StoreUnavailable
-from evidence_service.adapters.refresh_port import RefreshPort
 from evidence_service.adapters.snapshots import KeyUnreadable, load_decryption_key
-from evidence_service.adapters.trust_store import Accepted, SourceConfig, StoredSource, TrustStore
+from evidence_service.adapters.trust_store import SourceConfig, StoredSource, TrustStore
 from evidence_service.trust_admin.documents import (
     Diff,
     PolicyMissing,
@@ -37,12 +36,11 @@ from evidence_service.trust_admin.documents import (
     refused,
 )
 from evidence_service.trust_admin.texts import metadata_finding
-from idp_certs import refresh
 from idp_certs.fetch import Fetched, FetchFailed, Source, check_url, fetch
 from idp_certs.metadata import IdpMetadata
 from idp_certs.model import Acceptance
 from idp_certs.reasons import Finding, Refused, TrustReason
-from idp_certs.refresh import Fetch, Outcome, RefreshOutcome, RefreshRules, refresh_once
+from idp_certs.refresh import Accepted, Fetch, Outcome, RefreshOutcome, RefreshRules, refresh_once
 from idp_certs.rollover import (
     Applied,
     Held,
@@ -117,14 +115,14 @@ class Looked:
     outcome: RefreshOutcome
     diff: Diff | None = None
     signature: Signature | None = None
-    accepted: refresh.Accepted | None = None
+    accepted: Accepted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionPlan:
     """What a subscription would do. A new IdP is imported as by a person, a known one is judged by what is trusted.
 
-    `imported` is None for a known IdP, `looked` for a new one.
+    `imported` is None for a known IdP, `looked` for a new one. `acceptance` is what would hold from then on.
     """
 
     subscription: Subscription
@@ -133,6 +131,7 @@ class SubscriptionPlan:
     signature: Signature
     diff: Diff
     policy: Policy | None
+    acceptance: Acceptance
     imported: ImportPlan | None = None
     looked: Looked | None = None
 
@@ -177,16 +176,16 @@ class _Looking:
     def __init__(self, document: Callable[[str], bytes | None]) -> None:
         self._document = document
         self.rollover: Unchanged | Applied | Held | None = None
-        self.accepted: refresh.Accepted | None = None
+        self.accepted: Accepted | None = None
 
-    def document(self, sha256: str) -> bytes | None:
+    def find_document(self, sha256: str) -> bytes | None:
         return self._document(sha256)
 
     def publish(
         self,
         claim: _Sight,  # noqa: ARG002 - as the protocol says
         rollover: Unchanged | Applied | Held,
-        accepted: refresh.Accepted,
+        accepted: Accepted,
         *,
         now: datetime,  # noqa: ARG002
         next_attempt_at: datetime,  # noqa: ARG002
@@ -260,11 +259,22 @@ class TrustAdmin:
             is_known=_is_known(stored, change, upload, policy),
         )
 
-    def import_planned(self, plan: ImportPlan, *, now: datetime, actor: str) -> IdpChange:
-        """Do it. Raises Unusable."""
-        return self._import(plan.upload, policy=plan.policy, now=now, actor=actor, dry_run=False)
+    def import_planned(
+        self, plan: ImportPlan, *, now: datetime, actor: str, origin: Mapping[str, Any] | None = None
+    ) -> IdpChange:
+        """Do it. `origin` says in JSON how the document came, if it was fetched. Raises Unusable."""
+        return self._import(plan.upload, policy=plan.policy, now=now, actor=actor, dry_run=False, origin=origin)
 
-    def _import(self, upload: Upload, *, policy: Policy | None, now: datetime, actor: str, dry_run: bool) -> IdpChange:
+    def _import(
+        self,
+        upload: Upload,
+        *,
+        policy: Policy | None,
+        now: datetime,
+        actor: str,
+        dry_run: bool,
+        origin: Mapping[str, Any] | None = None,
+    ) -> IdpChange:
         try:
             return self.config.add_idp(
                 metadata=upload.metadata,
@@ -273,6 +283,7 @@ class TrustAdmin:
                 now=now,
                 actor=actor,
                 dry_run=dry_run,
+                origin=origin,
             )
         except Refused as problem:
             raise refused("certificates" if upload.bare else "metadata", problem) from None
@@ -297,6 +308,7 @@ class TrustAdmin:
         except Unusable as problem:
             raise _of_source(problem) from None
         policy = self._subscription_policy(wanted, stored, metadata.entity_id)
+        acceptance = (policy or (Policy() if stored is None else stored.policy)).acceptance
         if stored is None:
             self._check_first(metadata, document, fetched, now)
             upload = Upload(metadata=metadata, document=document)
@@ -308,13 +320,14 @@ class TrustAdmin:
                 signature=signature,
                 diff=plan.diff,
                 policy=policy,
+                acceptance=acceptance,
                 imported=plan,
             )
         sight = _Sight(
             entity_id=metadata.entity_id,
             source=_Unsaved(config=wanted.source),
             trust=self.trust.load_trust(metadata.entity_id),
-            acceptance=(policy or stored.policy).acceptance,
+            acceptance=acceptance,
         )
         looked = self._looked(sight, now=now, fetch_=lambda _source, _rules: fetched)
         if looked.diff is None:
@@ -326,6 +339,7 @@ class TrustAdmin:
             signature=signature,
             diff=looked.diff,
             policy=policy,
+            acceptance=acceptance,
             looked=looked,
         )
 
@@ -336,8 +350,8 @@ class TrustAdmin:
         """
         entity_id, seen = plan.entity_id, None
         if plan.imported is not None:
-            self.import_planned(plan.imported, now=now, actor=actor)
             seen = _accepted(plan)
+            self.import_planned(plan.imported, now=now, actor=actor, origin=seen.provenance)
         elif plan.policy is not None:
             self.config.set_policy(entity_id, plan.policy, now=now, actor=actor)
         jitter = secrets.SystemRandom().random()
@@ -388,7 +402,7 @@ class TrustAdmin:
         claim = self.trust.claim_one(entity_id, now, owner=self._owner, lease=lease)
         if claim is None:
             raise Conflict(f"the metadata of {entity_id} is being refreshed by another process; look again in a minute")
-        outcome = refresh_once(claim, store=RefreshPort(self.trust), fetch=fetch_, rules=self._rules, now=now)
+        outcome = refresh_once(claim, store=self.trust, fetch=fetch_, rules=self._rules, now=now)
         match outcome.outcome:
             case Outcome.FAILED:
                 raise SourceFailed(_finding(outcome))
@@ -402,7 +416,7 @@ class TrustAdmin:
                 return outcome
 
     def _looked(self, sight: _Sight, *, now: datetime, fetch_: Fetch) -> Looked:
-        store = _Looking(RefreshPort(self.trust).document)
+        store = _Looking(self.trust.find_document)
         outcome = refresh_once(sight, store=store, fetch=fetch_, rules=self._rules, now=now)
         if store.rollover is None:
             return Looked(outcome=outcome)
