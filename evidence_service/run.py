@@ -1,4 +1,4 @@
-"""Runs the decision plane and the worker as two processes of one parent, for a machine that has one service.
+"""Runs decision plane, worker and admin plane as processes of one parent, for a machine that has one service.
 
 They stay separate processes so that refreshing cannot slow down launches (decision 10). The parent only starts them,
 hands signals on, and starts again what died; a child that will not stay up ends the whole, for the service manager to

@@ -91,7 +91,10 @@ def certificate_cells(certificate: SigningCertificate, now: datetime, state: str
 def print_diff(diff: Diff, signature: Signature | None, now: datetime) -> None:
     """What a document says against what is held, who signed it, and what an administrator should know."""
     rows = [
-        (Cell(value=fate.value, style=_FATES.get(fate, "")), *certificate_cells(certificate, now))
+        (
+            Cell(value=fate.value, style=_FATES.get(fate, "")),
+            *certificate_cells(certificate, now, "waiting" if fate is Fate.WAITS else None),
+        )
         for fate, certificate in diff.certificates
     ]
     output.table(("", *CERTIFICATE_COLUMNS), rows, nothing="No certificates.", short_digests=False)

@@ -833,15 +833,23 @@ def run_all(
         Path | None, typer.Option("--tls-certificate", metavar="PEM", help="Server certificate, with its chain.")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="PEM", help="Its private key.")] = None,
+    admin_port: Annotated[
+        int | None, typer.Option("--admin-port", min=0, max=65535, help="Port of the admin API.")
+    ] = None,
 ) -> int:
-    """Run `serve` and `work` on one machine, until SIGTERM.
+    """Run `serve`, `work` and `admin` on one machine, until SIGTERM.
 
-    Either is started again when it dies.
+    Each is a process of its own, and is started again when it dies.
     """
     from evidence_service.cli.operations import run_all as run
 
     return run(
-        _session(context).with_config(config), host=host, port=port, tls_certificate=tls_certificate, tls_key=tls_key
+        _session(context).with_config(config),
+        host=host,
+        port=port,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        admin_port=admin_port,
     )
 
 

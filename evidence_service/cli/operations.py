@@ -53,9 +53,15 @@ def work(session: Session, *, once: bool) -> int:
 
 
 def run_all(
-    session: Session, *, host: str | None, port: int | None, tls_certificate: Path | None, tls_key: Path | None
+    session: Session,
+    *,
+    host: str | None,
+    port: int | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    admin_port: int | None,
 ) -> int:
-    """Run what answers and what keeps trust current as two processes."""
+    """Run what answers plug-ins, what keeps trust current and the admin API, each as a process of its own."""
     listening = {"--host": host, "--port": port, "--tls-certificate": tls_certificate, "--tls-key": tls_key}
     settings = session.settings(listen_host=host, listen_port=port, tls_certificate=tls_certificate, tls_key=tls_key)
     from evidence_service.run import run  # noqa: PLC0415 - as above
@@ -64,7 +70,9 @@ def run_all(
     for option, value in (("--config", session.config), ("--database", session.database)):
         program += [] if value is None else [option, str(value)]
     chosen = [text for option, value in listening.items() if value is not None for text in (option, str(value))]
-    return run({"serve": [*program, "serve", *chosen], "work": [*program, "work"]}, log_level=settings.log_level)
+    admin = ["admin"] if admin_port is None else ["admin", "--port", str(admin_port)]
+    commands = {"serve": [*program, "serve", *chosen], "work": [*program, "work"], "admin": [*program, *admin]}
+    return run(commands, log_level=settings.log_level)
 
 
 def demo(*, once: bool, port: int | None, directory: Path | None) -> int:

@@ -24,6 +24,7 @@ from evidence_service.trust_admin.acts import (
 )
 from evidence_service.trust_admin.documents import (
     PolicyMissing,
+    SignedBy,
     SourceFailed,
     read_authorities,
     read_one_certificate,
@@ -136,6 +137,12 @@ def _print_plan(plan: SubscriptionPlan, now: datetime) -> None:
     )
     if plan.looked is not None and plan.looked.outcome.outcome is Outcome.HELD:
         output.line(headline(plan.looked.outcome), "yellow")
+    if plan.acceptance is Acceptance.CONTINUITY and plan.signature.by in (SignedBy.NOBODY, SignedBy.NOT_JUDGED):
+        output.line(
+            "No key vouches for an unsigned document, so each new key will wait for your approval; "
+            "--acceptance tls takes verified TLS for enough.",
+            "yellow",
+        )
 
 
 def unsubscribe(session: Session, entity_id: str, *, dry_run: bool) -> int:

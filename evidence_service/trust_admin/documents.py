@@ -197,6 +197,12 @@ def judge_signature(
         raise refused("metadata", problem) from None
     if not judged.present:
         verdict = Signature(by=SignedBy.NOBODY, sha256=None, text="the document is not signed")
+    elif judged.unverified is not None:
+        verdict = Signature(
+            by=SignedBy.UNKNOWN_KEY,
+            sha256=None,
+            text=f"the document is signed in a form that is not verified ({judged.unverified}), which proves nothing",
+        )
     elif judged.signer is None:
         hint = judged.hint_sha256[0] if judged.hint_sha256 else None
         shown = f" (it names certificate {hint})" if hint else ""

@@ -296,11 +296,12 @@ def test_what_is_wrong_at_start_is_one_line(tmp_path: Path, settings: dict[str, 
     assert "Traceback" not in result.stderr
 
 
-def test_run_keeps_both_planes_up_until_sigterm(tmp_path: Path) -> None:
-    """One command: a child that is killed is started again, and SIGTERM ends both."""
-    with service(tmp_path, "run", "--port", "0") as parent:
-        first = {(line := parent.line("started"))["process"]: line["pid"] for _ in range(2)}
-        assert set(first) == {"serve", "work"}
+def test_run_keeps_everything_up_until_sigterm(tmp_path: Path) -> None:
+    """One command: a child that is killed is started again, and SIGTERM ends all."""
+    with service(tmp_path, "run", "--port", "0", "--admin-port", "0") as parent:
+        first = {(line := parent.line("started"))["process"]: line["pid"] for _ in range(3)}
+        assert set(first) == {"serve", "work", "admin"}
+        parent.line("listening")
         parent.line("listening")
         os.kill(first["work"], signal.SIGKILL)
         assert parent.line("ended") | {"process": "work", "code": 137, "restarted": True} == parent.said[-1]
@@ -308,7 +309,7 @@ def test_run_keeps_both_planes_up_until_sigterm(tmp_path: Path) -> None:
         parent.line("working")
 
         assert parent.end() == 0
-        for pid in (first["serve"], again):
+        for pid in (first["serve"], first["admin"], again):
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
 
@@ -317,7 +318,7 @@ def test_run_ends_with_the_code_of_a_child_that_cannot_start(tmp_path: Path) -> 
     """Settings that the children refuse do not mend themselves, so nothing is started again and again."""
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
-    with service(blocked, "run", "--port", "0") as parent:
+    with service(blocked, "run", "--port", "0", "--admin-port", "0") as parent:
         ended = parent.line("ended")
         assert (ended["code"], ended["restarted"]) == (2, False)
         assert parent.process.wait(PATIENCE) == 2
