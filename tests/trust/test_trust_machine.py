@@ -73,7 +73,7 @@ SHARDS = [
     )
     for number in (1, 2)
 ]
-STEPS, EXAMPLES = 30, 56
+STEPS, EXAMPLES = 30, 52
 # Shrinking a failure takes longer than a test may.
 PHASES = tuple(Phase) if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else (Phase.generate,)
 STEPS_EACH = STEPS_IN_ALL // len(SHARDS)
