@@ -7,7 +7,7 @@ plausible is one early look at the metadata of the IdP that he names, from the a
 
 The certificate in KeyInfo is the signer's own claim (promise 8). It is used to tell apart what is worth a look: it must
 really verify the signature over exactly this content, and its key must be neither weak nor revoked. Making a key costs
-nothing, so whoever acts on the answer has to bound how often.
+nothing, so whoever acts on the answer has to bound how often; that a look stays short is seen to here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from lxml import etree
 from signxml.algorithms import DigestAlgorithm
 
@@ -33,6 +34,12 @@ from idp_certs.xml import EVIDENCE_LIMITS, parse_xml
 
 MAX_SUBJECT = 256
 """Characters of a subject that are kept."""
+
+MAX_SHOWN = 16_384
+"""Characters of a certificate that is looked at; one with thousands of names takes long to read."""
+
+MAX_RSA_BITS, MAX_RSA_EXPONENT_BITS = 8192, 32
+"""Keys that verify fast: a public exponent as long as the modulus makes verifying as slow as signing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +136,8 @@ class _Presuming:
         shown = signature.find(f"{DS}KeyInfo//{DS}X509Certificate")
         if shown is None:
             return None
+        if len(shown.text or "") > MAX_SHOWN:
+            raise refused
         try:
             certificate = SigningCertificate(
                 der=parse_certificate(shown.text or ""),
@@ -138,9 +147,18 @@ class _Presuming:
             )
         except ValueError:
             raise refused from None
-        if not certificate.has_strong_key or certificate.key_sha256 in snapshot.trust.revoked_keys:
+        if not certificate.has_strong_key or _is_slow(certificate):
+            raise refused
+        if certificate.key_sha256 in snapshot.trust.revoked_keys:
             raise refused
         return certificate
+
+
+def _is_slow(certificate: SigningCertificate) -> bool:
+    key = certificate.x509.public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        return False
+    return key.key_size > MAX_RSA_BITS or key.public_numbers().e.bit_length() > MAX_RSA_EXPONENT_BITS
 
 
 def _signed_by(signature: etree._Element) -> etree._Element:

@@ -325,13 +325,13 @@ class Decisions:
         began = asyncio.get_running_loop().time()
         if before is None or now is None or began >= until or not self._refreshes.subscribed(entity_id):
             return False
-        if not self._waves.may_look(entity_id, began):
+        if not self._waves.may_look(entity_id, launch.plugin, began):
             return False
         signer = unknown_signer(request, before, now)
         if signer is None:
             return False
         known = _certificates(before, entity_id)
-        with self._waves.joined(entity_id, began, until) as ends, contextlib.suppress(TimeoutError):
+        with self._waves.joined(entity_id, launch.plugin, began, until) as ends, contextlib.suppress(TimeoutError):
             self._refreshes.report(signer, now)
             async with asyncio.timeout_at(ends):
                 while _certificates(self._snapshots.current(), entity_id) == known:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from lxml import etree
 
 from evidence_service.access.decide import decide
@@ -88,6 +89,41 @@ def test_a_rollover_without_notice_is_plausible(shape: str) -> None:
     assert outcome(judged(raw, snapshot_of(policy))) == ("deny", "signature_invalid")
     assert found(raw, policy) == SIGNER
     assert outcome(judged(raw, snapshot_of(policy, certificate("idp_next")))) == ("allow", "ok")
+
+
+def slow_key(bits: int, exponent: int) -> rsa.RSAPrivateKey:
+    """A key whose signatures take the longer to verify the longer the public exponent is, which is a prime."""
+    numbers = rsa.generate_private_key(65537, bits).private_numbers()
+    d = pow(exponent, -1, (numbers.p - 1) * (numbers.q - 1))
+    p, q = numbers.p, numbers.q
+    public = rsa.RSAPublicNumbers(exponent, p * q)
+    made = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), rsa.rsa_crt_iqmp(p, q), public)
+    return made.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+def shown_by(key: rsa.RSAPrivateKey, *, names: int = 1) -> DemoIdp:
+    """The IdP with a key and a certificate with so many names in its subject."""
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"name {each}") for each in range(names)])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(x509.Name([]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    return replace(next_key(), key=key, certificate=made)
+
+
+def test_promise_27_certificates_that_take_long_are_not_looked_at() -> None:
+    """Promise 27: a huge public exponent, or thousands of names, would hold up launches at each look."""
+    key = rsa.generate_private_key(65537, 2048)
+    assert found(genuine(shown_by(key, names=100))) is not None
+    assert found(genuine(shown_by(key, names=2_000))) is None
+    assert found(genuine(shown_by(slow_key(2048, 2**31 - 1)))) is not None
+    assert found(genuine(shown_by(slow_key(2048, 2**521 - 1)))) is None
 
 
 @pytest.mark.parametrize("shape", ["assertion signed", "assertion signed, other prefixes", "response signed"])

@@ -28,7 +28,7 @@ from evidence_service.adapters.trust_store import SourceConfig, TrustStore
 from evidence_service.adapters.unknown_signers import MAX_ROWS, UnknownSigners
 from evidence_service.demo.idp import DemoIdp, new_key, self_signed
 from evidence_service.serve import _Followed
-from evidence_service.web.waves import LOOKS_PER_SECOND, Waves
+from evidence_service.web.waves import LOOKS_OF_EACH, LOOKS_PER_SECOND, Waves
 from idp_certs.metadata import parse_metadata
 from idp_certs.rollover import Event
 from tests.web.plane import AUDIENCE, IDP, NOW, RECIPIENT, Plane, evidence, idp, plane, run
@@ -322,27 +322,65 @@ def test_promise_27_ten_thousand_reports_stay_few_rows(tmp_path: Path) -> None:
 def test_promise_27_looking_is_rationed() -> None:
     """Promise 27: what is not plausible opens no wave, so looking itself is bounded, for all IdPs together."""
     waves = Waves(cool_down=60, max_in_flight=8)
-    looks = [waves.may_look(f"https://{number % 3}.example", 100 + number / 10_000) for number in range(9_000)]
+    looks = [waves.may_look(f"https://{number % 3}.example", "fas1", 100 + number / 10_000) for number in range(9_000)]
     assert sum(looks) == LOOKS_PER_SECOND
-    assert waves.may_look(IDP, 101.1)
+    assert waves.may_look(IDP, "fas1", 101.1)
+
+
+def test_promise_27_a_plug_in_gone_bad_uses_up_no_looks_of_others() -> None:
+    """Promise 27: whatever one plug-in sends, evidence that another brings is looked at, a few times in a second."""
+    waves = Waves(cool_down=60, max_in_flight=8)
+    assert sum(waves.may_look(IDP, "bad", 100 + number / 10_000) for number in range(5_000)) == LOOKS_PER_SECOND
+    for plugin in ("fas1", "fas2"):
+        assert sum(waves.may_look(IDP, plugin, 100.6) for _ in range(100)) == LOOKS_OF_EACH
 
 
 def test_promise_27_places_and_cool_downs() -> None:
     """Promise 27: one wave of an IdP per cool-down, others not concerned; places are given back."""
     waves = Waves(cool_down=60, max_in_flight=1)
-    assert waves.may_look(IDP, 10)
-    with waves.joined(IDP, 10, 12) as ends:
+    assert waves.may_look(IDP, "fas1", 10)
+    with waves.joined(IDP, "fas1", 10, 12) as ends:
         assert (ends, waves.waiting) == (12, 1)
-        assert not waves.may_look(IDP, 11)  # there is one place
-    assert waves.may_look(IDP, 11.5)
-    with waves.joined(IDP, 11.5, 13.5) as ends:
+        with waves.joined(IDP, "fas1", 11, 13) as without_place:
+            assert (without_place, waves.waiting) == (11, 1)
+    assert waves.may_look(IDP, "fas1", 11.5)
+    with waves.joined(IDP, "fas1", 11.5, 13.5) as ends:
         assert ends == 12
     for instant in (12.0, 13.0, 69.9):
-        assert not waves.may_look(IDP, instant)
-    assert waves.may_look("https://other.example", 13)
-    assert waves.may_look(IDP, 70)
-    with waves.joined(IDP, 70, 72) as ends:
+        assert not waves.may_look(IDP, "fas1", instant)
+    assert waves.may_look("https://other.example", "fas1", 13)
+    assert waves.may_look(IDP, "fas1", 70)
+    with waves.joined(IDP, "fas1", 70, 72) as ends:
         assert ends == 72
+
+
+def test_promise_27_a_plug_in_gone_bad_takes_no_place_of_others() -> None:
+    """Promise 27: a launch of another plug-in may wait, however many launches one lets wait."""
+    waves = Waves(cool_down=60, max_in_flight=64)
+    with contextlib.ExitStack() as stack:
+        ends = [stack.enter_context(waves.joined(IDP, "bad", 10, 12)) for _ in range(100)]
+        assert (ends.count(12), waves.waiting) == (8, 8)
+        others = [stack.enter_context(waves.joined(IDP, "fas1", 10, 12)) for _ in range(2)]
+        assert (others, waves.waiting) == ([12, 10], 9)
+
+
+def test_promise_27_who_has_no_place_to_wait_is_reported(tmp_path: Path) -> None:
+    """Promise 27: all places taken, so the launch is denied at once; its key asks for a refresh all the same."""
+
+    async def scenario() -> None:
+        async with following(tmp_path, max_in_flight=8, deadline_seconds=6) as (it, _):
+            first = asyncio.create_task(it.answer(signed(stranger(1))))
+            for _ in range(200):
+                if decisions(it).waiting:
+                    break
+                await asyncio.sleep(0.01)
+            began = time.monotonic()
+            assert (await it.answer(signed(stranger(2))))["reason"] == "signature_invalid"
+            assert time.monotonic() - began < 3
+            assert len(await until_reported(it, 2)) == 2
+            assert (await first)["reason"] == "signature_invalid"
+
+    run(scenario())
 
 
 def _broken(raw: bytes) -> bytes:
