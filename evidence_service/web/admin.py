@@ -266,6 +266,8 @@ class AdminApi:
             if wanted.policy is not None:
                 policy = _policy({**tomllib.loads(dump_policy(before.policy)), **wanted.policy})
                 self._admin.usable_policy(policy)
+            if wanted.source is None:
+                self._admin.trust.get_source(entity_id)  # all or nothing: without one, nothing else is changed either
             if dry_run:
                 return 200, {**self._idp(request, call), "dry_run": True, "policy": tomllib.loads(dump_policy(policy))}
             if policy != before.policy:
@@ -552,12 +554,17 @@ def _upload(parts: _Parts, entity_id: str | None) -> tuple[Upload, Policy | None
     if members is not None:
         if entity_id is not None:
             raise Malformed("entity_id: give it in the body")
-        pem = "\n".join(members.certificates).encode("utf-8", "surrogatepass")
+        pem = _pem("\n".join(members.certificates))
         return uploaded_certificates(pem, members.entity_id), _optional_policy(members.policy)
     if entity_id is not None and parts.entity_id is not None:
         raise Malformed("entity_id: give it as a part or in the query, and not both")
     policy = None if parts.policy is None else read_policy_text(parts.policy)
     return uploaded_metadata(parts.document or b"", entity_id or parts.entity_id), policy
+
+
+def _pem(text: str) -> bytes:
+    """The bytes; JSON can write texts that are no characters, and they are refused as what they are: no PEM."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _optional_policy(members: Mapping[str, Any] | None) -> Policy | None:
@@ -576,11 +583,11 @@ def _subscription(wanted: NewSubscription) -> Subscription:
     return Subscription(
         source=SourceConfig(
             url=wanted.metadata_url,
-            ca_pem=None if wanted.ca_pem is None else read_authorities(wanted.ca_pem.encode()),
+            ca_pem=None if wanted.ca_pem is None else read_authorities(_pem(wanted.ca_pem)),
             pin_sha256=None if wanted.pin_sha256 is None else read_pin(wanted.pin_sha256),
             metadata_certificate=None
             if certificate is None
-            else read_one_certificate("metadata_certificate_pem", certificate.encode()),
+            else read_one_certificate("metadata_certificate_pem", _pem(certificate)),
         ),
         entity_id=wanted.entity_id,
         policy=_optional_policy(wanted.policy),

@@ -10,10 +10,13 @@ import re
 import secrets
 from pathlib import Path
 
+import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from evidence_service.web.auth import connection_of
 from evidence_service.web.problems import CLOSE, problem
+
+_log = structlog.get_logger()
 
 TOKEN_BYTES = 32
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43,256}")
@@ -36,7 +39,12 @@ def load_token(path: Path) -> tuple[str, bool]:
             return _create(path), True
         with path.open("rb") as file:
             content = file.read(1024)
-            if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
+            status = os.fstat(file.fileno())
+            if os.name == "posix" and status.st_uid not in (0, os.geteuid()):
+                raise TokenFileError(
+                    f"admin_token_file: {path} belongs to another user, who may know it; delete it for a new one"
+                )
+            if os.name == "posix" and status.st_mode & 0o077:
                 raise TokenFileError(
                     f"admin_token_file: others may read {path}; make it private (chmod 600), or delete it for a new one"
                 )
@@ -78,6 +86,8 @@ class Gate:
         """Serve one request."""
         if scope["type"] == "http":
             if not self._knows(scope):
+                client = scope.get("client")
+                _log.warning("caller_refused", peer=client[0] if client else None)
                 await problem(401, "unauthorized", headers=((b"www-authenticate", b"Bearer"), CLOSE)).send(send)
                 return
             connection = connection_of(scope)

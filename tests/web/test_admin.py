@@ -383,6 +383,25 @@ def test_change_policy_and_switch(api: Api) -> None:
     refused(api.call("PATCH", "/idps/absent", json={}), 404, "not_found", "absent")
 
 
+def test_a_change_is_made_whole_or_not_at_all(api: Api) -> None:
+    """A part that cannot be done is answered before any other is done, in a dry run too."""
+    api.add()
+    before, acts = api.call("GET", f"/idps/{ID}").json(), api.acts()
+    body = {"enabled": False, "policy": {"max_age": "2h"}, "source": None}
+    for query in ("", "?dry_run=true"):
+        refused(api.call("PATCH", f"/idps/{ID}{query}", json=body), 404, "not_found", "no metadata source")
+    assert api.acts() == acts
+    assert api.call("GET", f"/idps/{ID}").json() == before
+
+
+@pytest.mark.parametrize("member", ["metadata_url", "entity_id", "ca_pem", "pin_sha256", "metadata_certificate_pem"])
+def test_texts_that_are_no_characters_are_refused(api: Api, member: str) -> None:
+    r"""JSON can write half of a surrogate pair; the answer is a refusal, never a 500."""
+    body = json.dumps({"metadata_url": "https://idp.example/", "policy": POLICY, member: "\ud800"})
+    response = api.call("POST", "/idps:subscribe", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in (400, 422, 502), response.text
+
+
 def test_subscribe_refresh_and_approve(api: Api, server: MetadataServer) -> None:
     """From the address to the approval of a key that nobody vouches for, every act with its actor (promise 79)."""
     body = subscription(server, policy=POLICY)
@@ -540,6 +559,11 @@ def test_token_file(tmp_path: Path) -> None:
         with pytest.raises(TokenFileError, match="others may read"):
             load_token(path)
         path.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(path, 65_534, -1)
+            with pytest.raises(TokenFileError, match="belongs to another user"):
+                load_token(path)
+            os.chown(path, 0, -1)
     path.write_text("short\n")
     with pytest.raises(TokenFileError, match="does not hold a token"):
         load_token(path)
