@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evidence_service.cli.errors import BadInput, CommandError, DependencyFailed, NothingFound
+from evidence_service.cli.output import escaped
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -120,7 +121,7 @@ def is_terminal() -> bool:
 
 def ask(question: str) -> str:
     """The person's answer, without outer blanks; the question goes to stderr, so that stdout stays clean."""
-    sys.stderr.write(question)
+    sys.stderr.write("\n".join(map(escaped, question.split("\n"))))
     sys.stderr.flush()
     return sys.stdin.readline().strip()
 
@@ -135,7 +136,7 @@ def confirm_typed(what: str, name: str, *, confirmed: bool) -> None:
     if not is_terminal():
         consequence = f"{what[:1].lower()}{what[1:]}".rstrip(".")
         raise BadInput(f"{consequence}: that needs a confirmation, and nobody can be asked here; add --yes")
-    if ask(f"{what}\nType {name} to go on: ") != name:
+    if ask(f"{what}\nType {name} to go on: ") not in (name, escaped(name)):
         raise NothingFound("not confirmed; nothing was changed")
 
 

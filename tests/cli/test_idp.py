@@ -206,6 +206,20 @@ def test_remove_needs_a_confirmation(place: Place) -> None:
     assert entity_ids(place) == []
 
 
+def test_questions_show_hostile_names_escaped(place: Place) -> None:
+    """An entity ID may hold what steers a terminal; asked about, it is escaped, and is confirmed as it is shown."""
+    hostile, as_shown = "https://idp.example/\u009b2J\u202egro", "https://idp.example/\\u009b2J\\u202egro"
+    place.write("metadata.xml", metadata("idp", entity_id=hostile))
+    place.add_idp()
+    ran = fas_evidence("idp", "remove", hostile, stdin=b"\n", terminal=True)
+    assert ran.code == 1
+    assert as_shown in ran.err
+    assert all(line.isprintable() for line in ran.err.splitlines())
+    ran = fas_evidence("idp", "remove", hostile, stdin=f"{as_shown}\n".encode(), terminal=True)
+    assert ran.code == 0
+    assert all(line.isprintable() for line in (ran.out + ran.err).splitlines())
+
+
 def test_remove_with_yes(place: Place) -> None:
     """--yes asks nothing."""
     place.add_idp()
