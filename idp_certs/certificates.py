@@ -17,6 +17,8 @@ from idp_certs.reasons import Refused, TrustReason
 
 MAX_CERTIFICATES_BYTES = 256 * 1024
 MAX_CERTIFICATES = 32
+MAX_CERTIFICATE_BYTES = 64 * 1024
+"""DER of one certificate; what is listed is stored, and larger ones are made to fill a disk."""
 
 _PEM_MARKER = re.compile(r"-----(?:BEGIN|END) CERTIFICATE-----")
 _SPACE = re.compile("[ \t\r\n]+")
@@ -40,6 +42,8 @@ def parse_certificate(text: str) -> bytes:
 
 def _checked(der: bytes) -> bytes:
     """The same bytes, once they are known to be one certificate that can be used. Raises ValueError."""
+    if len(der) > MAX_CERTIFICATE_BYTES:
+        raise ValueError(f"larger than {MAX_CERTIFICATE_BYTES} bytes")
     try:
         certificate = x509.load_der_x509_certificate(der)
         certificate.public_key()

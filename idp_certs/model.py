@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -84,6 +85,16 @@ class SigningCertificate:
         return isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= MIN_EC_BITS
 
     @property
+    def subject(self) -> str:
+        """The subject (RFC 4514), empty where X.509 holds a name that cannot be read. Hostile text."""
+        return _name(self.x509, "subject")
+
+    @property
+    def issuer(self) -> str:
+        """The same of the issuer."""
+        return _name(self.x509, "issuer")
+
+    @property
     def key_description(self) -> str:
         """Kind and size of the key, for people: `RSA 2048`, `EC secp256r1`."""
         key = self.x509.public_key()
@@ -109,10 +120,12 @@ class TrustSnapshot:
     """All providers by entity ID. Frozen, and replaced as a whole.
 
     `revoked_keys` are the SHA-256 of every key that is revoked at any provider: a stolen key is no better elsewhere.
+    `revoked_at_removed` are those of providers that are not known any more.
     """
 
     providers: Mapping[str, IdentityProvider]
     as_of: datetime
+    revoked_at_removed: frozenset[str] = frozenset()
     revoked_keys: frozenset[str] = field(init=False, repr=False, compare=False)
     _by_folded_name: Mapping[str, IdentityProvider] = field(init=False, repr=False, compare=False)
 
@@ -124,7 +137,7 @@ class TrustSnapshot:
             for provider in providers.values()
             for certificate in provider.certificates
             if certificate.state is CertificateState.REVOKED
-        )
+        ) | frozenset(self.revoked_at_removed)
         folded = {_fold(entity_id): provider for entity_id, provider in reversed(providers.items())}
         object.__setattr__(self, "providers", MappingProxyType(providers))
         object.__setattr__(self, "revoked_keys", revoked)
@@ -133,6 +146,14 @@ class TrustSnapshot:
     def named_almost(self, claim: str) -> IdentityProvider | None:
         """The provider whose entity ID differs from `claim` in case and surrounding blanks at most."""
         return self._by_folded_name.get(_fold(claim))
+
+
+def _name(certificate: x509.Certificate, which: Literal["subject", "issuer"]) -> str:
+    try:
+        name: x509.Name = getattr(certificate, which)
+        return name.rfc4514_string()
+    except ValueError:
+        return ""
 
 
 def _fold(entity_id: str) -> str:

@@ -418,11 +418,22 @@ def _signature(claim: Claim, document: bytes, now: datetime) -> DocumentSignatur
         if len(document) > METADATA_LIMITS.document:
             # A federation's document, which no IdP signs with its token key; nothing in it counts as signed.
             return DocumentSignature(present=False, signer=None, hint_sha256=(), octets=document)
-        good = [each.certificate for each in claim.trust.certificates if each.certificate.state in GOOD]
+        good = [
+            each.certificate
+            for each in claim.trust.certificates
+            if each.certificate.state in GOOD and not claim.trust.is_revoked(each.certificate)
+        ]
         return judge_document_signature(document, good)
     wanted = SigningCertificate(
         der=anchor, state=CertificateState.TRUSTED, since=now, provenance="the metadata certificate"
     )
+    if claim.trust.is_revoked(wanted):  # AD FS signs its metadata with its token key
+        raise Refused(
+            TrustReason.METADATA_SIGNATURE_INVALID,
+            expected="a metadata certificate whose key is not revoked: set the source again with another one",
+            presented=f"the metadata certificate {wanted.sha256}, whose key is revoked",
+            where="metadata_certificate",
+        )
     signature = judge_document_signature(document, [wanted])
     if signature.signer is None:
         shown = f"certificate {', '.join(signature.hint_sha256)}" if signature.hint_sha256 else "another key"

@@ -122,7 +122,8 @@ class ProviderTrust:
     """What is held of one IdP before a document is judged. Times are UTC.
 
     `created` and `valid_until` are those of the newest document that was accepted. `rejected` are the SHA-256 (hex) of
-    certificates that a person turned down.
+    certificates that a person turned down. `revoked_keys` are the SHA-256 (hex) of keys that are revoked anywhere: one
+    that was stolen is no better at this IdP, for signing its metadata either.
     """
 
     entity_id: str
@@ -130,6 +131,14 @@ class ProviderTrust:
     created: datetime | None = None
     valid_until: datetime | None = None
     rejected: frozenset[str] = frozenset()
+    revoked_keys: frozenset[str] = frozenset()
+
+    def is_revoked(self, certificate: SigningCertificate) -> bool:
+        """Whether the key of the certificate is revoked, at this IdP or at another."""
+        return certificate.key_sha256 in self.revoked_keys or any(
+            each.certificate.state is CertificateState.REVOKED and each.certificate.key_sha256 == certificate.key_sha256
+            for each in self.certificates
+        )
 
     def find(self, sha256: str) -> TrackedCertificate | None:
         """The certificate with this SHA-256 (hex, lower case)."""
@@ -236,8 +245,12 @@ def next_state(before: CertificateState | None, event: Event) -> CertificateStat
     return after
 
 
+_MOST_OF_ONE_KEY = 8
+"""Certificates of one key that need no other voucher: anybody can make them from a public key, and without end."""
 _CLOCKS_DIFFER = timedelta(days=1)
 """How far ahead of ours the clock of whoever publishes metadata may be."""
+_VALIDITY_COMPARED = timedelta(days=31)
+"""How far ahead validUntil tells newer from older; what renews its validity does so in days or weeks."""
 
 
 def _one_of(names: list[str]) -> str:
@@ -246,7 +259,7 @@ def _one_of(names: list[str]) -> str:
 
 def plan_rollover(provider: ProviderTrust, seen: SeenMetadata, policy: RolloverPolicy, now: datetime) -> Rollover:
     """What the document `seen` at `now` (UTC) changes in the trust in `provider`. The same values, the same answer."""
-    objection = _objection(provider, seen.metadata, policy, now)
+    objection = _objection(provider, seen.metadata, policy, now, anchored=seen.anchored)
     if objection is not None:
         return Rejected(finding=objection)
     planning = _Planning(provider, seen, policy, now)
@@ -265,7 +278,9 @@ def plan_rollover(provider: ProviderTrust, seen: SeenMetadata, policy: RolloverP
     return planning.outcome()
 
 
-def _objection(provider: ProviderTrust, metadata: IdpMetadata, policy: RolloverPolicy, now: datetime) -> Finding | None:
+def _objection(
+    provider: ProviderTrust, metadata: IdpMetadata, policy: RolloverPolicy, now: datetime, *, anchored: bool
+) -> Finding | None:
     """Why the whole document is turned down, if it is."""
     if metadata.entity_id != provider.entity_id:
         return _finding(TrustReason.METADATA_ENTITY_MISMATCH, provider.entity_id, metadata.entity_id, "entityID")
@@ -285,13 +300,15 @@ def _objection(provider: ProviderTrust, metadata: IdpMetadata, policy: RolloverP
             _text(until),
             "validUntil",
         )
-    return _rollback(provider, metadata, now)
+    return _rollback(provider, metadata, now, anchored=anchored)
 
 
-def _rollback(provider: ProviderTrust, metadata: IdpMetadata, now: datetime) -> Finding | None:
+def _rollback(provider: ProviderTrust, metadata: IdpMetadata, now: datetime, *, anchored: bool) -> Finding | None:
     """An older document than the one in force (G09). The instant of creation tells; without it validUntil does.
 
     One document with a creation far ahead must not shut out all that follow, so such a creation is not compared.
+    Neither is such a validUntil, unless only the holder of the metadata certificate can have set it: an unsigned
+    document that brings no key is in force too.
     """
     if provider.created is not None and metadata.created is not None and provider.created - now <= _CLOCKS_DIFFER:
         if metadata.created < provider.created:
@@ -304,6 +321,7 @@ def _rollback(provider: ProviderTrust, metadata: IdpMetadata, now: datetime) -> 
         return None
     if (
         provider.valid_until is not None
+        and (anchored or provider.valid_until - now <= _VALIDITY_COMPARED)
         and metadata.valid_until is not None
         and metadata.valid_until < provider.valid_until
     ):
@@ -373,15 +391,14 @@ class _Planning:
             self.listed.append(TrackedCertificate(certificate=certificate))
 
     def _list_new(self, new: SigningCertificate) -> None:
-        states = {
-            each.certificate.state
-            for each in self.provider.certificates
-            if each.certificate.key_sha256 == new.key_sha256
-        }
-        if _REVOKED in states:
-            revoked = replace(new, state=_REVOKED, provenance=f"{new.provenance}; its key was revoked before")
-            self.listed.append(TrackedCertificate(certificate=revoked))
-            self.changes.append(Change(certificate=revoked, before=None, event=Event.REVOKE))
+        known = (*self.provider.certificates, *self.listed)
+        same_key = {each.certificate.sha256 for each in known if each.certificate.key_sha256 == new.key_sha256}
+        few = len(same_key) < _MOST_OF_ONE_KEY
+        if self.provider.is_revoked(new):
+            if few:
+                revoked = replace(new, state=_REVOKED, provenance=f"{new.provenance}; its key was revoked before")
+                self.listed.append(TrackedCertificate(certificate=revoked))
+                self.changes.append(Change(certificate=revoked, before=None, event=Event.REVOKE))
             self.problems.append(
                 _finding(
                     TrustReason.CERTIFICATE_REVOKED,
@@ -393,7 +410,8 @@ class _Planning:
             return
         if new.sha256 in self.provider.rejected:
             return
-        voucher = self._voucher(states)
+        states = {each.certificate.state for each in self.provider.certificates if each.certificate.sha256 in same_key}
+        voucher = self._voucher(states, few=few)
         if voucher is None:
             self.returned = self.returned or bool(states & {_RETIRING, _RETIRED})
             self.withheld.append((new, None))
@@ -401,17 +419,21 @@ class _Planning:
         self.listed.append(TrackedCertificate(certificate=new))
         self.changes.append(Change(certificate=new, before=None, event=Event.ANNOUNCE, voucher=voucher))
 
-    def _voucher(self, states: set[CertificateState]) -> Voucher | None:
-        """What vouches for a new certificate whose key has these states in other certificates."""
+    def _voucher(self, states: set[CertificateState], *, few: bool) -> Voucher | None:
+        """What vouches for a new certificate whose key has these states in other certificates, `few` of them."""
         if self.policy.acceptance is Acceptance.APPROVAL or (states and not states & GOOD):
             return None
         if self.seen.signer is not None:
             signer = self.provider.find(self.seen.signer)
-            if signer is not None and signer.certificate.state in GOOD:
+            if (
+                signer is not None
+                and signer.certificate.state in GOOD
+                and not self.provider.is_revoked(signer.certificate)
+            ):
                 return Voucher.CONTINUITY
         if self.seen.anchored:
             return Voucher.ANCHOR
-        if states & GOOD:
+        if few and states & GOOD:
             return Voucher.SAME_KEY
         if self.policy.acceptance is Acceptance.TLS and self.seen.transport is Transport.TLS:
             return Voucher.TLS
@@ -428,7 +450,12 @@ class _Planning:
     def miss_absent(self) -> None:
         """Judge what the document lacks."""
         handled = {each.certificate.sha256 for each in (*self.listed, *self.absent)}
-        remains = any(each.certificate.state in GOOD and each.certificate.has_strong_key for each in self.listed)
+        remains = any(
+            each.certificate.state in GOOD
+            and each.certificate.has_strong_key
+            and not self.provider.is_revoked(each.certificate)
+            for each in self.listed
+        )
         for known in self.provider.certificates:
             if known.certificate.sha256 not in handled:
                 self.absent.append(self._missed(known, may_go=remains))
@@ -570,10 +597,7 @@ class _Importing:
         known = self.provider.find(hashlib.sha256(der).hexdigest())
         old = None if known is None else known.certificate
         new = SigningCertificate(der=der, state=_TRUSTED, since=self.now, provenance=self.provenance)
-        revoked = any(
-            each.certificate.key_sha256 == new.key_sha256 and each.certificate.state is _REVOKED
-            for each in self.provider.certificates
-        )
+        revoked = self.provider.is_revoked(new)
         if revoked:
             self.problems.append(
                 Finding(

@@ -49,6 +49,7 @@ from evidence_service.adapters.idp_rows import (
     json_text,
     printable,
     read_idps,
+    read_revoked_keys,
     read_tracked,
     record_act,
     replace_certificates,
@@ -175,7 +176,11 @@ class ConfigStore:
             created = row is None or row.removed_at is not None
             if row is not None:
                 check_intact(row, known)
-            before = ProviderTrust(entity_id=metadata.entity_id, certificates=tuple(map(read_tracked, known)))
+            before = ProviderTrust(
+                entity_id=metadata.entity_id,
+                certificates=tuple(map(read_tracked, known)),
+                revoked_keys=read_revoked_keys(connection),
+            )
             plan = plan_import(before, metadata, provenance=provenance, now=now)
             change = IdpChange(
                 entity_id=metadata.entity_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,6 +95,19 @@ def is_revoked(row: Row[Any]) -> bool:
         return _certificate(row).state is CertificateState.REVOKED
     except (TypeError, ValueError):
         return False
+
+
+def read_revoked_keys(connection: Connection, *, of_removed: bool = False) -> frozenset[str]:
+    """SHA-256 of every key that is revoked anywhere, at IdPs that were removed too, or `of_removed` ones only."""
+    statement = select(certificates).where(certificates.c.state == CertificateState.REVOKED.value)
+    if of_removed:
+        removed = select(idps.c.entity_id).where(idps.c.removed_at.is_not(None))
+        statement = statement.where(certificates.c.entity_id.in_(removed))
+    found = set()
+    for row in connection.execute(statement):
+        with contextlib.suppress(TypeError, ValueError):  # damaged, and its IdP is denied for that
+            found.add(_certificate(row).key_sha256)
+    return frozenset(found)
 
 
 def read_idp(row: Row[Any], known: Sequence[Row[Any]]) -> StoredIdp:

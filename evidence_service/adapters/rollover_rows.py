@@ -104,11 +104,14 @@ def write_rollover(connection: Connection, stored: StoredRollover) -> None:
     seal_row(connection, rollovers, rollovers.c.id == stored.id)
 
 
-def supersede(connection: Connection, entity_id: str, *, except_id: str = "") -> None:
-    """Let no hold of this IdP wait any more, but for one."""
+def supersede(connection: Connection, entity_id: str, *, except_id: str = "") -> tuple[str, ...]:
+    """Let no hold of this IdP wait any more, but for one; returns the SHA-256 of the documents that made them."""
+    ended = []
     for each in read_rollovers(connection, rollovers.c.entity_id == entity_id, rollovers.c.state == "held"):
         if each.id != except_id and each.problem is None:
             write_rollover(connection, replace(each, state=RolloverState.SUPERSEDED))
+            ended.append(each.document_sha256)
+    return tuple(ended)
 
 
 def settle(connection: Connection, entity_id: str, known: Iterable[TrackedCertificate]) -> None:

@@ -41,6 +41,7 @@ from evidence_service.adapters.database import (
     sources,
     to_microseconds,
 )
+from evidence_service.adapters.idp_rows import read_revoked_keys
 from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate, TrustSnapshot
 
 _log = logging.getLogger(__name__)
@@ -110,8 +111,10 @@ def load_decryption_key(name: str, *, directory: Path | None) -> RSAPrivateKey:
 def snapshot_document(snapshot: Snapshot) -> str:
     """The canonical JSON of trust, policies and rules; its SHA-256 is the snapshot's version."""
     trust = snapshot.trust
+    removed = {"revoked_at_removed": sorted(trust.revoked_at_removed)} if trust.revoked_at_removed else {}
     return _canonical(
         {
+            **removed,  # only where there are any, so that the versions of all other snapshots stay
             "format": _FORMAT,
             "as_of": to_microseconds(trust.as_of),
             "idps": [
@@ -152,6 +155,7 @@ def parse_snapshot_document(document: str, *, version: str) -> Snapshot:
         trust=TrustSnapshot(
             providers={each["entity_id"]: _provider_in(each) for each in content["idps"]},
             as_of=from_microseconds(content["as_of"]),
+            revoked_at_removed=frozenset(content.get("revoked_at_removed", ())),
         ),
         policies=policies,
         rules={each["name"]: _rule_in(each) for each in content["rules"]},
@@ -293,6 +297,7 @@ def _read_trust(connection: Connection, stale_action: StaleAction) -> tuple[Snap
                 for idp in stored
             },
             as_of=as_of,
+            revoked_at_removed=read_revoked_keys(connection, of_removed=True),
         ),
         policies={idp.entity_id: idp.policy for idp in stored},
         # Damaged rows last: what they deny stays denied, whatever else has the name.

@@ -41,6 +41,7 @@ from evidence_service.adapters.idp_rows import (
     json_text,
     printable,
     raise_counter,
+    read_revoked_keys,
     record_act,
     replace_certificates,
     seal_idp,
@@ -117,6 +118,8 @@ _BY_HAND = {
 """What a person can do to a certificate, and the state in which it is done already."""
 
 _FUTURE = timedelta(days=1)
+_SUPERSEDED_KEPT = 16
+"""Holds of one IdP that ended undecided."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _FIRST_DAY = date(1970, 1, 1)
 
@@ -360,7 +363,7 @@ class TrustStore:
                 _give_back(connection, source, now)
                 return False
             change_idp(connection, claim.entity_id, refreshed_at=now)
-            supersede(connection, claim.entity_id)  # nothing waits in what is in force
+            _end_holds(connection, claim.entity_id)  # nothing waits in what is in force
             _set_state(connection, claim.entity_id, _success(now, next_attempt_at) | {"served_at": served_at})
             raise_counter(connection, trust_changed_at=None)
             return True
@@ -713,6 +716,7 @@ def _trust(connection: Connection, idp: StoredIdp, tracked: tuple[TrackedCertifi
         created=created,
         valid_until=idp.valid_until,
         rejected=frozenset(certificate.sha256 for each in turned_down for certificate, _ in each.withheld),
+        revoked_keys=read_revoked_keys(connection),
     )
 
 
@@ -899,14 +903,15 @@ def _write_publication(
         }
         write_act(connection, now=now, actor=REFRESH, act="rollover_applied", subject=entity_id, detail=detail)
     if not isinstance(rollover, Held):
-        supersede(connection, entity_id)
+        _end_holds(connection, entity_id)
         return
     name = rollover_id(entity_id, rollover.withheld)
-    supersede(connection, entity_id, except_id=name)
+    _end_holds(connection, entity_id, except_id=name)
     known = next(iter(read_rollovers(connection, rollovers.c.id == name)), None)
-    waited = (RolloverState.HELD, RolloverState.SUPERSEDED)
-    if known is not None and known.problem is None and known.state in waited:
+    if known is not None and known.problem is None and known.state in (RolloverState.HELD, RolloverState.SUPERSEDED):
         stored = replace(known, state=RolloverState.HELD, last_seen=now, sightings=known.sightings + 1)
+        if known.state is RolloverState.SUPERSEDED:  # its document is forgotten
+            stored = replace(stored, document_sha256=accepted.document_sha256, provenance=told)
     else:
         stored = StoredRollover(
             id=name,
@@ -932,6 +937,25 @@ def _write_publication(
     write_act(connection, now=now, actor=REFRESH, act="rollover_held", subject=entity_id, detail=detail)
 
 
+def _end_holds(connection: Connection, entity_id: str, *, except_id: str = "") -> None:
+    """Let no hold of this IdP wait any more, but for one; of what nobody decided only the newest are remembered.
+
+    Otherwise a source that lists another new certificate every time would fill the disk, document by document.
+    """
+    ended = supersede(connection, entity_id, except_id=except_id)
+    if not ended:
+        return
+    for digest in ended:
+        _forget_document(connection, entity_id, digest)
+    undecided = (
+        rollovers.c.entity_id == entity_id,
+        rollovers.c.state == RolloverState.SUPERSEDED.value,
+        rollovers.c.decided_at.is_(None),
+    )
+    newest = select(rollovers.c.id).where(*undecided).order_by(rollovers.c.last_seen.desc()).limit(_SUPERSEDED_KEPT)
+    connection.execute(delete(rollovers).where(*undecided, rollovers.c.id.not_in(newest)))
+
+
 def _forget_document(connection: Connection, entity_id: str, digest: str) -> None:
     """Delete a fetched document of which nothing came.
 
@@ -941,7 +965,9 @@ def _forget_document(connection: Connection, entity_id: str, digest: str) -> Non
     for used in (
         select(idps.c.entity_id).where(idps.c.document_sha256 == digest),
         select(source_states.c.entity_id).where(source_states.c.document_sha256 == digest),
-        select(rollovers.c.id).where(rollovers.c.document_sha256 == digest),
+        select(rollovers.c.id).where(
+            rollovers.c.document_sha256 == digest, rollovers.c.state != RolloverState.SUPERSEDED.value
+        ),
         select(certificate_history.c.seq).where(certificate_history.c.entity_id == entity_id, told),
     ):
         if connection.execute(used.limit(1)).first() is not None:
@@ -990,6 +1016,11 @@ def _check_not_revoked(trust: ProviderTrust, certificate: SigningCertificate) ->
                 f"the key of certificate {certificate.sha256} is revoked; reinstate it by "
                 f"`fas-evidence key reinstate {known.sha256} --idp {trust.entity_id}` if that was an error"
             )
+    if trust.is_revoked(certificate):
+        raise Conflict(
+            f"the key of certificate {certificate.sha256} is revoked at another identity provider, which makes it "
+            "worthless here too; `fas-evidence key list` shows where, and `key reinstate` ends it if it was an error"
+        )
 
 
 def _approved(

@@ -84,7 +84,7 @@ def certificate_cells(certificate: SigningCertificate, now: datetime, state: str
         certificate.x509.not_valid_after_utc,
         Cell(value=left, style="red" if left < 0 else "yellow" if left < SOON.days else ""),
         certificate.key_description,
-        certificate.x509.subject.rfc4514_string(),
+        certificate.subject,
     )
 
 

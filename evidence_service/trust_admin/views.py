@@ -186,7 +186,7 @@ def certificate_json(certificate: SigningCertificate, now: datetime) -> dict[str
         "not_after": instant(certificate.x509.not_valid_after_utc),
         "days_left": days_left(certificate, now),
         "key": certificate.key_description,
-        "subject": certificate.x509.subject.rfc4514_string(),
+        "subject": certificate.subject,
         "provenance": certificate.provenance,
         "problems": list(certificate_problems(certificate, now)),
     }
