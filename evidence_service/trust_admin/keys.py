@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -12,10 +12,14 @@ from evidence_service.trust_admin.acts import TrustAdmin
 from evidence_service.trust_admin.documents import Unusable
 from evidence_service.trust_admin.texts import moment
 from idp_certs.model import GOOD, CertificateState, SigningCertificate
-from idp_certs.rollover import TRANSITIONS, Change, Event
+from idp_certs.rollover import TRANSITIONS, Change, Event, Voucher
 
 SHORTEST_PREFIX = 8
+SHORTEST_TO_APPROVE = 32
+"""Digits of a SHA-256 by which a certificate that waits is approved. Whoever has the metadata server can make another
+whose SHA-256 begins with the same few, and let it wait in the place of the one that was compared."""
 _HEX = frozenset("0123456789abcdef")
+_STILL_ACCEPTED = GOOD | {CertificateState.RETIRING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,12 @@ def plan_key_act(admin: TrustAdmin, entity_id: str, sha256: str, event: Event, *
         raise Conflict(f"{entity_id}: {idp.problem}")
     verb = VERBS[event]
     certificate, waits = named(admin, idp, sha256)
+    if waits and event is Event.APPROVE and len(digits(sha256)) < SHORTEST_TO_APPROVE:
+        raise Unusable(
+            "sha256",
+            f"SHA256: approving needs at least the first {SHORTEST_TO_APPROVE} digits, as fewer can be imitated; "
+            "give them as the IdP's administrator told them",
+        )
     before = None if waits else certificate.state
     is_done = before is verb.target
     if not is_done and event not in TRANSITIONS[before]:
@@ -187,6 +197,7 @@ def _concerned(
 def _warnings(admin: TrustAdmin, idp: StoredIdp, concerned: Iterable[SigningCertificate], verb: Verb) -> Iterator[str]:
     if verb.target in GOOD:
         return
+    concerned = tuple(concerned)
     going = {each.sha256 for each in concerned}
     good = [each.sha256 for each in idp.certificates if each.state in GOOD]
     if going & set(good) and not set(good) - going:
@@ -207,3 +218,22 @@ def _warnings(admin: TrustAdmin, idp: StoredIdp, concerned: Iterable[SigningCert
             else "sign-ins fail from now on unless the IdP signs with another key"
         )
         yield f"it is the key that {idp.entity_id} signs with (last sign-in {moment(used[latest])}): {meaning}"
+    if verb.event is Event.REVOKE:
+        yield from _further(admin, idp, concerned)
+
+
+def _further(admin: TrustAdmin, idp: StoredIdp, concerned: Sequence[SigningCertificate]) -> Iterator[str]:
+    """Where else a revocation matters: at IdPs that share the key, and for what came in by the key's signature."""
+    going, lost = {each.sha256 for each in concerned}, {each.key_sha256 for each in concerned}
+    for other in admin.config.list_idps():
+        shared = any(each.key_sha256 in lost and each.state in GOOD for each in other.certificates)
+        if shared and other.entity_id != idp.entity_id:
+            yield f"{other.entity_id} has the same key: what it signs there is denied too"
+    left = {each.sha256 for each in idp.certificates if each.state in _STILL_ACCEPTED} - going
+    for entry in admin.trust.history(idp.entity_id):
+        by_signature = entry.provenance.get("voucher") == Voucher.CONTINUITY.value
+        if entry.sha256 in left and by_signature and entry.provenance.get("signer") in going:
+            yield (
+                f"certificate {entry.sha256} was accepted because this key signed the metadata that brought it: revoke "
+                "it too, unless the IdP's administrator knows it"
+            )

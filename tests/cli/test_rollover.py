@@ -147,7 +147,7 @@ def test_a_rollover_changed_from_outside_cannot_be_approved(waiting: Source, pla
 
 def test_a_waiting_key_can_be_approved_or_revoked_by_name(waiting: Source) -> None:
     """`key approve` does what `rollover approve` does; `key revoke` keeps it out for good (promise 36)."""
-    assert fas_evidence("key", "approve", NEXT[:8], "--idp", names.IDP).code == 0
+    assert fas_evidence("key", "approve", NEXT[:32], "--idp", names.IDP).code == 0
     assert states() == {IDP: "trusted", NEXT: "announced"}
     assert held() == []
     waiting.serve(metadata("idp", "idp_next", "idp_b", by="idp_b"))

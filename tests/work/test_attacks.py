@@ -14,13 +14,16 @@ from evidence_service.adapters.config_store import Conflict
 from evidence_service.adapters.database import documents, reading, rollovers
 from evidence_service.adapters.snapshots import load_snapshot, parse_snapshot_document, snapshot_document
 from evidence_service.adapters.trust_store import RolloverState
+from evidence_service.trust_admin.acts import TrustAdmin
+from evidence_service.trust_admin.documents import Unusable
+from evidence_service.trust_admin.keys import plan_key_act
 from evidence_service.trust_admin.views import rollover_json
 from idp_certs.metadata import parse_metadata
 from idp_certs.model import CertificateState, SigningCertificate
 from idp_certs.reasons import TrustReason
 from idp_certs.rollover import Event
 from tests.corpus import keys, names
-from tests.work.given import ACTOR, Site, document
+from tests.work.given import ACTOR, RULES, Site, document
 
 TRUSTED, ANNOUNCED, REVOKED = CertificateState.TRUSTED, CertificateState.ANNOUNCED, CertificateState.REVOKED
 CERTIFICATE = f"{{{names.DS}}}X509Certificate"
@@ -180,3 +183,39 @@ def test_a_name_that_cannot_be_read_does_not_blind_the_administrator(here: Site)
     (held,) = here.trust.list_rollovers(state=RolloverState.HELD)
     (shown,) = rollover_json(held, here.clock.now)["certificates"]
     assert shown["subject"] == ""
+
+
+@pytest.fixture
+def admin(here: Site) -> TrustAdmin:
+    """What a person works with."""
+    return TrustAdmin(here.engine, rules=RULES.refresh, secrets_dir=None, owner="test")
+
+
+def test_a_certificate_that_waits_is_not_approved_by_digits_that_can_be_imitated(here: Site, admin: TrustAdmin) -> None:
+    """Between the look and the approval another certificate with the same first digits may wait in its place."""
+    here.subscribe(document("idp"))
+    here.serve(document("idp", "idp_next"))
+    here.refresh()
+    wanted = keys.fingerprint("idp_next")
+
+    with pytest.raises(Unusable, match="at least the first 32 digits"):
+        plan_key_act(admin, names.IDP, wanted[:31], Event.APPROVE, now=here.clock.now)
+    planned = plan_key_act(admin, names.IDP, wanted[:32], Event.APPROVE, now=here.clock.now)
+    assert planned.named.sha256 == wanted
+    assert plan_key_act(admin, names.IDP, wanted[:8], Event.REVOKE, now=here.clock.now).named.sha256 == wanted
+
+
+def test_promise_35_who_revokes_hears_what_the_key_brought_in_and_who_shares_it(here: Site, admin: TrustAdmin) -> None:
+    """A thief's own key, vouched for by the stolen one, outlives it; and another IdP with the key is shut out."""
+    here.subscribe(document("idp"))
+    add(here, "idp")
+    here.serve(document("idp", "idp_next", signed_by="idp"))
+    here.refresh()
+
+    planned = plan_key_act(admin, names.IDP, keys.fingerprint("idp"), Event.REVOKE, now=here.clock.now)
+    warned = " | ".join(planned.warnings)
+    assert f"certificate {keys.fingerprint('idp_next')} was accepted because this key signed" in warned
+    assert f"{names.OTHER_IDP} has the same key" in warned
+    revoke(here, "idp_next")
+    planned = plan_key_act(admin, names.IDP, keys.fingerprint("idp"), Event.REVOKE, now=here.clock.now)
+    assert "was accepted because" not in " | ".join(planned.warnings)
