@@ -69,11 +69,16 @@ def short_id(entity_id: str) -> str:
 
 
 def find_entity_id(admin: TrustAdmin, name: str) -> str:
-    """The entity ID of the IdP with this short ID or entity ID. Raises NotFound."""
+    """The entity ID of the IdP with this short ID or entity ID. Raises NotFound.
+
+    A short ID means the IdP whose it is, even where another IdP has chosen it for its entity ID.
+    """
     known = [idp.entity_id for idp in admin.config.list_idps()]
     for entity_id in known:
-        if name in (entity_id, short_id(entity_id)):
+        if name == short_id(entity_id):
             return entity_id
+    if name in known:
+        return name
     raise NotFound(f"no identity provider {name!r} is registered")
 
 

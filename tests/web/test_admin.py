@@ -244,6 +244,20 @@ def test_plain_xml_updates_a_known_idp(api: Api) -> None:
     assert api.states() == {IDP: "trusted", NEXT: "trusted"}
 
 
+def test_no_idp_takes_the_short_id_of_another(api: Api) -> None:
+    """An IdP chooses its entity ID; one that is the short ID of another does not catch what is meant for that one."""
+    api.add()
+    taken = api.call(
+        "POST",
+        "/idps",
+        files={"metadata": metadata("idp_b", entity_id=ID), "policy": policy_text().encode()},
+    )
+    assert (taken.status_code, taken.json()["entity_id"]) == (201, ID)
+    assert api.call("GET", f"/idps/{ID}").json()["entity_id"] == names.IDP
+    assert api.call("GET", f"/idps/{taken.json()['id']}").json()["entity_id"] == ID
+    assert api.call("DELETE", f"/idps/{ID}").json()["entity_id"] == names.IDP
+
+
 def test_bare_certificates(api: Api) -> None:
     """An IdP without metadata is registered from entity ID and PEM."""
     pem = ssl.DER_cert_to_PEM_cert(keys.certificate("idp"))
