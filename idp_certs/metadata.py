@@ -33,6 +33,9 @@ MAX_ENTITY_ID_LENGTH = 1024  # SAML core 8.3.6
 MAX_KEYS_READ = 100
 """KeyDescriptors of one entity, and certificate texts of its IdP roles: usable or not, they cost work."""
 
+_MAX_SSO_URLS = 32
+_MAX_SSO_URL_LENGTH = 2048
+"""They are stored, sealed and read with the IdP, by every process that decides."""
 _NAMED = 5
 
 METADATA_LIMITS = XmlLimits(
@@ -244,17 +247,20 @@ def _parse_entity(entity: etree._Element, above: _Publication) -> tuple[IdpMetad
             signing_certificates=tuple(certificates),
             problems=(*problems, *published.problems),
             valid_until=_valid_until(validity),
-            sso_urls=tuple(
-                dict.fromkeys(
-                    service.get("Location") or ""
-                    for role in roles
-                    for service in role.findall(MD + "SingleSignOnService")
-                )
-            ),
+            sso_urls=_sso_urls(roles),
             created=published.created,
             cache_duration=min((each for each in durations if each is not None), default=None),
         ),
     )
+
+
+def _sso_urls(roles: Iterable[etree._Element]) -> tuple[str, ...]:
+    """Where users sign in, for people to recognize the IdP by: what is too long or too many is left out."""
+    locations = (
+        service.get("Location") or "" for role in roles for service in role.findall(MD + "SingleSignOnService")
+    )
+    distinct = dict.fromkeys(each for each in locations if len(each) <= _MAX_SSO_URL_LENGTH)
+    return tuple(distinct)[:_MAX_SSO_URLS]
 
 
 def _check_number(things: Iterable[object], most: int, what: str, where: str) -> None:

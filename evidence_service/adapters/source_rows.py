@@ -18,7 +18,7 @@ from idp_certs.reasons import Finding, TrustReason
 
 _MAX_URL = 2048
 _SHA256_HEX = 64
-_MAX_COUNT = 2**53
+MAX_COUNT = 2**53
 _DAMAGED = "its stored row was changed from outside; set the source again, or remove it"
 _Value = TypeVar("_Value")
 
@@ -236,4 +236,4 @@ def _of(kind: type[_Value], value: object) -> _Value | None:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and 0 <= value <= _MAX_COUNT else None
+    return value if isinstance(value, int) and 0 <= value <= MAX_COUNT else None

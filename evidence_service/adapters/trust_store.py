@@ -58,6 +58,7 @@ from evidence_service.adapters.rollover_rows import (
     write_rollover,
 )
 from evidence_service.adapters.source_rows import (
+    MAX_COUNT,
     SourceConfig,
     SourceState,
     StoredSource,
@@ -684,7 +685,8 @@ def _document_values(accepted: Accepted) -> dict[str, object]:
         "document_sha256": accepted.document_sha256,
         "created": accepted.metadata.created,
         "valid_until": accepted.metadata.valid_until,
-        "cache_duration_us": None if duration is None else duration // timedelta(microseconds=1),
+        # A duration may be longer than a column holds; it is never waited for that long.
+        "cache_duration_us": None if duration is None else min(duration // timedelta(microseconds=1), MAX_COUNT),
         "served_at": accepted.served_at,
     }
 

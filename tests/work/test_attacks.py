@@ -219,3 +219,30 @@ def test_promise_35_who_revokes_hears_what_the_key_brought_in_and_who_shares_it(
     revoke(here, "idp_next")
     planned = plan_key_act(admin, names.IDP, keys.fingerprint("idp"), Event.REVOKE, now=here.clock.now)
     assert "was accepted because" not in " | ".join(planned.warnings)
+
+
+def test_a_cache_duration_of_ages_is_no_fault_of_ours(here: Site) -> None:
+    """It is longer than the database can hold, and means no more than that nothing sooner is needed."""
+    here.subscribe(document("idp"))
+    here.serve(document("idp", "idp_next", signed_by="idp", cache_duration="P2000000Y"))
+
+    assert here.refresh()
+    assert here.states() == {"idp": TRUSTED, "idp_next": ANNOUNCED}
+    instant = here.trust.next_instant(here.clock.now)
+    assert instant is not None
+    assert instant <= here.clock.now + timedelta(hours=1)
+
+
+def test_addresses_without_end_do_not_weigh_down_the_row_of_the_idp(here: Site) -> None:
+    """Every process that decides reads and seals that row; what is listed besides certificates is for people only."""
+    entity = etree.fromstring(document("idp"))
+    (role,) = entity.iter(f"{{{names.MD}}}IDPSSODescriptor")
+    for location in ("x" * 900_000, *(f"https://idp.example/{number}" for number in range(5000))):
+        etree.SubElement(role, f"{{{names.MD}}}SingleSignOnService", Binding="post", Location=location)
+    here.subscribe(document("idp"))
+    here.serve(etree.tostring(entity))
+
+    assert here.refresh()
+    known = here.config.get_idp(names.IDP).sso_urls
+    assert len(known) == 32
+    assert max(map(len, known)) <= 2048
