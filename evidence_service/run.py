@@ -1,8 +1,9 @@
 """Runs decision plane, worker and admin plane as processes of one parent, for a machine that has one service.
 
 They stay separate processes so that refreshing cannot slow down launches (decision 10). The parent only starts them,
-hands signals on, and starts again what died; a child that will not stay up ends the whole, for the service manager to
-see.
+hands signals on, and starts again what died. Where the child that answers launches will not stay up, that ends the
+whole, for the service manager to see; any other is tried again at longer intervals, as whoever can bring down the
+admin plane or the worker must not bring down launches with it (promise 86).
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ OK, BAD_INPUT, DEPENDENCY_FAILED = 0, 2, 3
 RESTARTS = 5
 RESTARTS_WITHIN_SECONDS = 300.0
 RESTART_AFTER_SECONDS = 1.0
+REST_SECONDS = 60.0
+"""How long a child that does not stay up is left alone."""
+NEEDED = "serve"
+"""The child without which the others are of no use."""
 END_SECONDS = 12.0
 """Draining ends within 10 s; what has not ended by then is killed."""
 LOOK_SECONDS = 0.1
@@ -35,9 +40,10 @@ _log = structlog.get_logger()
 
 
 def run(commands: Mapping[str, Sequence[str]], *, log_level: str) -> int:
-    """Run each of `commands` (name -> arguments) until SIGTERM, SIGINT or one that cannot be kept running.
+    """Run each of `commands` (name -> arguments) until SIGTERM or SIGINT.
 
-    Answers the exit code of the child that ended it, and after a signal the first that is not 0.
+    It ends too where NEEDED cannot be kept running, or settings are wrong from the start. Answers the exit code of the
+    child that ended it, and after a signal the first that is not 0.
     """
     flush_logs = configure_logs(log_level)
     try:
@@ -88,6 +94,20 @@ class _Child:
         """Whether it was started so often lately that another time would not help."""
         starts = self._starts
         return len(starts) > RESTARTS and time.monotonic() - starts[0] < RESTARTS_WITHIN_SECONDS
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether nothing works without it."""
+        return self.name == NEEDED
+
+    @property
+    def was_up(self) -> bool:
+        """Whether it was started more than once, so that its settings were good at first."""
+        return len(self._starts) > 1
+
+    def rest(self) -> None:
+        """Start it later than usual."""
+        self._start_at = time.monotonic() + REST_SECONDS
 
     def start(self) -> None:
         """Start it. Raises OSError."""
@@ -150,8 +170,11 @@ def _look(children: Sequence[_Child]) -> int | None:
         code = child.ended()
         if code is not None:
             # What is wrong with its settings does not mend itself.
-            final = code == BAD_INPUT or child.is_worn_out
-            say = _log.error if final or code != OK else _log.warning
+            tired = code == BAD_INPUT or child.is_worn_out
+            final = tired and (child.is_needed or not child.was_up)
+            if tired:
+                child.rest()
+            say = _log.error if tired or code != OK else _log.warning
             say("ended", process=child.name, code=code, restarted=not final)
             if final:
                 return code or DEPENDENCY_FAILED

@@ -322,3 +322,41 @@ def test_run_ends_with_the_code_of_a_child_that_cannot_start(tmp_path: Path) -> 
         ended = parent.line("ended")
         assert (ended["code"], ended["restarted"]) == (2, False)
         assert parent.process.wait(PATIENCE) == 2
+
+
+_FLAKY = """
+import pathlib, sys
+mark = pathlib.Path(sys.argv[1])
+code = int(sys.argv[2]) if mark.exists() else 3
+mark.touch()
+sys.exit(code)
+"""
+_IMPATIENT = """
+import sys
+from evidence_service import run
+run.RESTART_AFTER_SECONDS = run.LOOK_SECONDS = 0.01
+run.REST_SECONDS = 0.3
+python = [sys.executable, "-S", "-c"]
+children = {"serve": [*python, "import time; time.sleep(600)"], "admin": [*python, *sys.argv[1:]]}
+sys.exit(run.run(children, log_level="info"))
+"""
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_promise_86_launches_go_on_where_another_child_does_not_stay_up(tmp_path: Path, code: int) -> None:
+    """Whatever brings down the admin plane again and again leaves the decision plane running; it is tried again."""
+    command = [sys.executable, "-c", _IMPATIENT, _FLAKY, str(tmp_path / "started"), str(code)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as parent:
+        assert parent.stderr is not None
+        said: list[dict[str, Any]] = []
+        for line in parent.stderr:
+            said.append(json.loads(line))
+            if sum(each["event"] == "ended" for each in said) == 9:
+                break
+        assert parent.poll() is None
+        parent.send_signal(signal.SIGTERM)
+        said += [json.loads(line) for line in parent.stderr]
+        parent.wait(PATIENCE)
+    ended = [each for each in said if each["event"] == "ended"]
+    assert {(each["process"], each["restarted"]) for each in ended} == {("admin", True)}
+    assert [each["process"] for each in said if each["event"] == "started"].count("serve") == 1
