@@ -101,7 +101,7 @@ def trust_alarms(status: IdpStatus, now: datetime) -> tuple[Alarm, ...]:
     """Everything about this IdP that needs a person at `now` (UTC)."""
     return tuple(
         Alarm(kind=kind, entity_id=status.entity_id, key=key, severity=severity, text=text)
-        for judge in (_damage, _failure, _validity, _age, _withheld, _unknown, _frozen, _certificates)
+        for judge in (_damage, _failure, _validity, _age, _withheld, _unknown, _frozen, _certificates, _left_out)
         for kind, key, severity, text in judge(status, now)
     )
 
@@ -268,6 +268,27 @@ def _certificates(status: IdpStatus, now: datetime) -> _Alarms:
                 Severity.CRITICAL,
                 f"The IdP still lists certificate {each.sha256}, whose key is revoked; make it sign with another key.",
             )
+
+
+def _left_out(status: IdpStatus, now: datetime) -> _Alarms:  # noqa: ARG001
+    """Metadata from which every key in use is gone: the IdP rolled over at once, or somebody else serves it."""
+    in_use = [each for each in status.certificates if each.state is CertificateState.TRUSTED]
+    if not status.subscribed or any(each.sha256 in status.listed for each in in_use):
+        return
+    next_ones = [each for each in status.certificates if each.state is CertificateState.ANNOUNCED]
+    left_out = in_use or [each for each in status.certificates if each.state is CertificateState.RETIRING]
+    if next_ones and left_out:
+        what = "is withdrawn when that stays so" if in_use else "was withdrawn, so that what it signs now is denied"
+        yield (
+            "used_key_left_out",
+            "",
+            Severity.WARNING,
+            (
+                f"Its metadata lists only keys that signed nothing yet, and certificate {left_out[0].sha256} {what}. "
+                "If the IdP still signs with that one, somebody else may answer for its source: compare the metadata "
+                "with the IdP's. It clears with the first sign-in by a new key."
+            ),
+        )
 
 
 def _expiry(certificate: SigningCertificate, left: timedelta) -> _Alarms:

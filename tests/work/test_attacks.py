@@ -246,3 +246,25 @@ def test_addresses_without_end_do_not_weigh_down_the_row_of_the_idp(here: Site) 
     known = here.config.get_idp(names.IDP).sso_urls
     assert len(known) == 32
     assert max(map(len, known)) <= 2048
+
+
+def test_metadata_that_leaves_out_the_key_in_use_is_noticed_before_the_key_goes(here: Site) -> None:
+    """Whoever has the metadata server needs no signature to leave keys out, and shuts everybody out by that."""
+    here.subscribe(document("idp"))
+    here.serve(document("idp", "idp_next", signed_by="idp"))
+    here.refresh()
+    assert here.alarms("used_key_left_out") == []
+    here.serve(document("idp_next"))
+    here.refresh()
+
+    assert here.states() == {"idp": TRUSTED, "idp_next": ANNOUNCED}
+    (alarm,) = here.alarms("used_key_left_out")
+    assert f"{keys.fingerprint('idp')} is withdrawn when that stays so" in alarm.text
+    here.refresh()
+    here.refresh()
+    assert here.states()["idp"] is CertificateState.RETIRING
+    (alarm,) = here.alarms("used_key_left_out")
+    assert "was withdrawn" in alarm.text
+    here.trust.act(names.IDP, keys.fingerprint("idp_next"), Event.APPROVE, now=here.clock.now, actor=ACTOR)
+    here.worker.synchronise_alarms()
+    assert here.alarms("used_key_left_out") == []
