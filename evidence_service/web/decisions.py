@@ -306,38 +306,45 @@ class Decisions:
         decision, entity_id = judgement.decision, judgement.decision.entity_id
         if not judgement.judged or entity_id is None or decision.reason not in _UNKNOWN_SIGNER:
             return judgement
+        judged_by = launch.snapshot, launch.now
         try:
-            if not await self._trust_has_changed(asked.request, launch, entity_id):
-                return judgement
-            snapshot, now = self._snapshots.current(), self._clock()
-            again = self._judge(asked, snapshot, now)
-        except Exception as error:  # noqa: BLE001 - then the deny stands
+            return await self._judged_by_new_trust(asked, launch, judgement, entity_id)
+        except Exception as error:  # noqa: BLE001 - then the deny stands, with what it was judged by
+            launch.snapshot, launch.now = judged_by
             with contextlib.suppress(Exception):
                 _log.error("reconsidering_failed", decision_id=launch.decision_id, exc_info=error)
             return judgement
-        launch.snapshot, launch.now = snapshot, now
-        return again
 
-    async def _trust_has_changed(self, request: AccessRequest, launch: _Launch, entity_id: str) -> bool:
-        """Report the signer, if its evidence is plausible, and wait; whether other certificates came in time."""
+    async def _judged_by_new_trust(
+        self, asked: Asked, launch: _Launch, judgement: _Judgement, entity_id: str
+    ) -> _Judgement:
+        """Report the signer, if its evidence is plausible, and judge again whenever certificates of its IdP change.
+
+        It ends with the first judgement that no longer wants for the signer, or when the time to wait is over: the
+        change that brings the new key may follow another, such as the end of an old one.
+        """
         before, now = launch.snapshot, launch.now
         until = launch.until - RECORDING
         began = asyncio.get_running_loop().time()
         if before is None or now is None or began >= until or not self._refreshes.subscribed(entity_id):
-            return False
+            return judgement
         if not self._waves.may_look(entity_id, launch.plugin, began):
-            return False
-        signer = unknown_signer(request, before, now)
+            return judgement
+        signer = unknown_signer(asked.request, before, now)
         if signer is None:
-            return False
+            return judgement
         known = _certificates(before, entity_id)
         with self._waves.joined(entity_id, launch.plugin, began, until) as ends, contextlib.suppress(TimeoutError):
             self._refreshes.report(signer, now)
             async with asyncio.timeout_at(ends):
-                while _certificates(self._snapshots.current(), entity_id) == known:
-                    await self._refreshes.swapped()
-                return True
-        return False
+                while judgement.decision.reason in _UNKNOWN_SIGNER:
+                    while _certificates(self._snapshots.current(), entity_id) == known:
+                        await self._refreshes.swapped()
+                    snapshot, now = self._snapshots.current(), self._clock()
+                    known = _certificates(snapshot, entity_id)
+                    judgement = self._judge(asked, snapshot, now)
+                    launch.snapshot, launch.now = snapshot, now
+        return judgement
 
     async def _record(self, launch: _Launch, judgement: _Judgement, until: float) -> _Judgement:
         """What holds once it is durable, or a deny because that did not come about in time.
