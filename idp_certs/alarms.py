@@ -190,7 +190,9 @@ def _unknown(status: IdpStatus, now: datetime) -> _Alarms:
     for each in status.unknown_keys:
         if now - each.last_seen > DAY:
             continue
-        shown = f"certificate {each.certificate_sha256}" if each.certificate_sha256 else "a key without certificate"
+        shown = "further keys, or keys that show no certificate"
+        if each.certificate_sha256:
+            shown = f"certificate {each.certificate_sha256}"
         yield (
             "unknown_signer",
             each.certificate_sha256,

@@ -26,8 +26,12 @@ _log = logging.getLogger(__name__)
 MAX_ROWS = 16
 """Rows of one IdP, with the one for further keys, whose `certificate_sha256` is empty."""
 
-KEPT = timedelta(days=1)
-"""A key not seen for this long makes room for another where there is none."""
+KEPT = timedelta(minutes=10)
+"""A key not seen for this long makes room for another where there is none.
+
+So does one at any time that was seen less often than the other is at once: whoever makes keys up uses each a few times,
+and the IdP's new key signs for everybody.
+"""
 
 _MAX_QUEUED = 1024
 _PAUSE_SECONDS = 0.1
@@ -37,7 +41,7 @@ _OTHERS = ""
 _Key = tuple[str, str]
 """Entity ID, SHA-256 of the certificate."""
 
-_FIND = select(unknown_signers.c.certificate_sha256, unknown_signers.c.last_seen).where(
+_FIND = select(unknown_signers.c.certificate_sha256, unknown_signers.c.last_seen, unknown_signers.c.denials).where(
     unknown_signers.c.entity_id == bindparam("entity_id")
 )
 _FORGET = delete(unknown_signers).where(
@@ -159,23 +163,26 @@ def _merge(rows: dict[str, _Seen], key: str, seen: _Seen) -> None:
 
 
 def _store(connection: Connection, entity_id: str, reported: Mapping[str, _Seen]) -> None:
-    known = {row.certificate_sha256: row.last_seen for row in connection.execute(_FIND, {"entity_id": entity_id})}
     named = {
-        key: max(last_seen, reported[key].last_seen) if key in reported else last_seen
-        for key, last_seen in known.items()
-        if key != _OTHERS
+        row.certificate_sha256: (row.denials, row.last_seen)
+        for row in connection.execute(_FIND, {"entity_id": entity_id})
+        if row.certificate_sha256 != _OTHERS
     }
+    for key in named.keys() & reported.keys():
+        denials, last_seen = named[key]
+        named[key] = denials + reported[key].denials, max(last_seen, reported[key].last_seen)
     rows: dict[str, _Seen] = {}
     for key, seen in reported.items():
         if key != _OTHERS and key not in named:
             if len(named) >= MAX_ROWS - 1:
-                oldest = min(named, key=lambda each: named[each])
-                if seen.last_seen - named[oldest] < KEPT:
+                least = min(named, key=lambda each: named[each])
+                denials, last_seen = named[least]
+                if least in reported or (seen.last_seen - last_seen < KEPT and seen.denials <= denials):
                     _merge(rows, _OTHERS, replace(seen, subject=""))
                     continue
-                connection.execute(_FORGET, {"of": entity_id, "key": oldest})
-                del named[oldest]
-            named[key] = seen.last_seen
+                connection.execute(_FORGET, {"of": entity_id, "key": least})
+                del named[least]
+            named[key] = seen.denials, seen.last_seen
         _merge(rows, key, replace(seen))
     connection.execute(
         _ADD,

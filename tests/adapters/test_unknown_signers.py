@@ -101,9 +101,10 @@ def test_a_key_beyond_the_bound_still_asks_for_a_refresh(engine: Engine) -> None
         for number in range(MAX_ROWS + 4):
             it.report(signer(number), NOW)
     assert rows(engine)[names.IDP, ""] == ("", NOW, NOW, 5)
+    soon = NOW + KEPT / 2
     with started(engine) as it:
-        it.report(signer(100), LATER)
-    assert rows(engine)[names.IDP, ""] == ("", NOW, LATER, 6)
+        it.report(signer(100), soon)
+    assert rows(engine)[names.IDP, ""] == ("", NOW, soon, 6)
     with started(engine) as it:
         it.report(signer(3), NOW + KEPT)
         it.report(signer(101), NOW + KEPT)
@@ -111,6 +112,21 @@ def test_a_key_beyond_the_bound_still_asks_for_a_refresh(engine: Engine) -> None
     assert len(found) == MAX_ROWS
     assert found[names.IDP, f"{3:064x}"][3] == 2
     assert found[names.IDP, f"{101:064x}"][0] == "CN=key 101"
+
+
+def test_a_key_that_signs_for_many_is_named_whoever_filled_the_rows(engine: Engine) -> None:
+    """Keys that were made up to hide the IdP's new one make room for it at once (promise 29)."""
+    with started(engine) as it:
+        for number in range(MAX_ROWS - 1):
+            for _ in range(1 + (number != 7)):
+                it.report(signer(number), NOW)
+    with started(engine) as it:
+        for _ in range(2):
+            it.report(signer(100), NOW)
+    found = rows(engine)
+    assert found[names.IDP, f"{100:064x}"][3] == 2
+    assert (names.IDP, f"{7:064x}") not in found
+    assert len(found) == MAX_ROWS - 1
 
 
 def test_a_signer_without_certificate_is_counted(engine: Engine) -> None:
