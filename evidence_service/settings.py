@@ -37,7 +37,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, case_sensitive=False)
 
-    data_dir: Path = Field(default_factory=_default_data_dir, description="Directory of the embedded database.")
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        description="Directory of the embedded database. Default: the user's data directory.",
+    )
     database_url: str = Field(
         default="", description="SQLAlchemy URL. Default: `sqlite:///<data_dir>/fas-evidence.db`."
     )

@@ -77,7 +77,7 @@ class IdpStatus:
     `confirmed` is when its metadata was last imported or confirmed by its source; `obtained` when the document in force
     was accepted. `failing` is the latest failure of the source, None after a success. `listed` are the SHA-256 (hex) of
     the certificates in the document in force. `max_age` is the limit of metadata without validUntil, `denies` whether
-    it ends trust.
+    it ends trust. `rejected` are the SHA-256 (hex) of certificates that a person turned down.
     """
 
     entity_id: str
@@ -92,6 +92,7 @@ class IdpStatus:
     failing_since: datetime | None = None
     withheld: tuple[WithheldRollover, ...] = ()
     unknown_keys: tuple[UnknownKey, ...] = ()
+    rejected: frozenset[str] = frozenset()
     damaged: str | None = None
     max_age: timedelta = timedelta(days=14)
     denies: bool = False
@@ -193,14 +194,17 @@ def _unknown(status: IdpStatus, now: datetime) -> _Alarms:
         shown = "further keys, or keys that show no certificate"
         if each.certificate_sha256:
             shown = f"certificate {each.certificate_sha256}"
+        denied = "1 denial" if each.denials == 1 else f"{each.denials} denials"
+        what, todo = "which nobody announced", "take over its metadata (`fas-evidence idp refresh`, `rollover list`)"
+        if each.certificate_sha256 in status.rejected:
+            what, todo = "which a person rejected", "approve it after all (`fas-evidence rollover list --all`)"
         yield (
             "unknown_signer",
             each.certificate_sha256,
             Severity.CRITICAL,
             (
-                f"Evidence that would be allowed is signed by {shown}, which nobody announced; {each.denials} denials "
-                f"since {_text(each.first_seen)}. If the IdP rolled its key, take over its metadata; otherwise this "
-                "is an attack."
+                f"Evidence that would be allowed is signed by {shown}, {what}; {denied} since "
+                f"{_text(each.first_seen)}. If it is the IdP's new key, {todo}; otherwise this is an attack."
             ),
         )
 
@@ -235,7 +239,10 @@ def _certificates(status: IdpStatus, now: datetime) -> _Alarms:
             "no_trusted_certificate",
             "",
             Severity.CRITICAL,
-            "No certificate is trusted, so all its evidence is denied.",
+            (
+                "No certificate is trusted, so every new sign-in is denied; what a withdrawn one signed before is good "
+                "until it is too old. See `fas-evidence rollover list`, or import the IdP's current metadata."
+            ),
         )
     last_end = max((each.x509.not_valid_after_utc for each in good), default=now)
     for each in good:
@@ -258,8 +265,9 @@ def _certificates(status: IdpStatus, now: datetime) -> _Alarms:
                 each.sha256,
                 Severity.NOTICE,
                 (
-                    f"Certificate {each.sha256} was announced at {_text(each.since)}; AD FS promotes it about "
-                    f"{_text(each.since + PROMOTION_DAYS * DAY)}. Nothing is to be done: it is accepted already."
+                    f"Certificate {each.sha256} was announced at {_text(each.since)}; an AD FS signs with it from "
+                    f"about {_text(each.since + PROMOTION_DAYS * DAY)}, other IdPs when their administrator says so. "
+                    "Nothing is to be done: it is accepted already."
                 ),
             )
     for each in status.certificates:

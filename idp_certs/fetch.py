@@ -362,7 +362,7 @@ def _body(answer: httpcore.Response, headers: Mapping[str, str], rules: FetchRul
         if body.tell() > rules.max_bytes:
             raise _too_large("the body goes on after the limit", "body", rules)
     if not body.tell():
-        raise _unreachable("the body is empty", "a metadata document", "body")
+        raise _unreachable("HTTP status 200 with an empty body", "a metadata document", "body")
     return body.getvalue()
 
 
@@ -515,10 +515,16 @@ def _refused_kind(address: _Address, rules: FetchRules) -> str | None:
         (address.is_link_local, "a link-local address"),
         (address.is_multicast, "a multicast address"),
         (address.is_unspecified or address in _THIS_NETWORK, "an unspecified address"),
-        (address.is_loopback and not rules.allow_loopback, "a loopback address"),
+        (
+            address.is_loopback and not rules.allow_loopback,
+            "a loopback address, fetched from only with the setting metadata_allow_loopback = true",
+        ),
         (address.is_reserved and not address.is_loopback, "a reserved address"),
         (isinstance(address, ipaddress.IPv6Address) and address.is_site_local, "a site-local address"),
-        (not address.is_global and not address.is_loopback and not rules.allow_private, "a private address"),
+        (
+            not address.is_global and not address.is_loopback and not rules.allow_private,
+            "a private address, fetched from only with the setting metadata_allow_private = true",
+        ),
     )
     return next((kind for applies, kind in kinds if applies), None)
 

@@ -409,6 +409,14 @@ class _Planning:
             )
             return
         if new.sha256 in self.provider.rejected:
+            self.problems.append(
+                _finding(
+                    TrustReason.METADATA_KEY_WITHHELD,
+                    "no certificate that a person rejected",
+                    f"certificate {new.sha256}, which was rejected and stays away",
+                    "IDPSSODescriptor.KeyDescriptor",
+                )
+            )
             return
         states = {each.certificate.state for each in self.provider.certificates if each.certificate.sha256 in same_key}
         voucher = self._voucher(states, few=few)

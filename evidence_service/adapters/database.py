@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ from sqlalchemy import (
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import make_url
+
+_log = logging.getLogger(__name__)
 
 SCHEMA_REVISION = "0002"
 """The revision that this software reads and writes: the head of `migrations/versions`."""
@@ -439,6 +442,7 @@ def open_database(url: str, *, create: bool = True, busy_timeout: timedelta = BU
             revision = _revision(connection, path)
         if revision is None and create:
             _migrate(engine)
+            _log.warning("a new, empty database was made at %s", path)
             engine.dispose()  # connections from before the first write do not know the log
         elif revision != SCHEMA_REVISION:
             raise _mismatch(path, revision)

@@ -24,6 +24,9 @@ def read_statuses(
     held: dict[str, list[StoredRollover]] = {}
     for rollover in trust.list_rollovers(state=RolloverState.HELD):
         held.setdefault(rollover.entity_id, []).append(rollover)
+    rejected: dict[str, set[str]] = {}
+    for rollover in trust.list_rollovers(state=RolloverState.REJECTED):
+        rejected.setdefault(rollover.entity_id, set()).update(each.sha256 for each, _ in rollover.withheld)
     unknown: dict[str, list[UnknownSigner]] = {}
     for key in trust.unknown_signers():
         unknown.setdefault(key.entity_id, []).append(key)
@@ -64,6 +67,7 @@ def read_statuses(
                 for each in unknown.get(idp.entity_id, ())
                 if each.certificate_sha256 not in known
             ),
+            rejected=frozenset(rejected.get(idp.entity_id, ())),
             damaged=idp.problem,
             max_age=max_age,
             denies=denies,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     output.safe_streams()
+    # What only a service has to say goes to its log; without one it goes nowhere.
+    logging.getLogger("evidence_service").addHandler(logging.NullHandler())
     code = _run(words)
     try:
         sys.stdout.flush()

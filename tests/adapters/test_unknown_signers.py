@@ -76,7 +76,7 @@ def test_promise_27_random_keys_fill_neither_table_nor_memory(engine: Engine) ->
 
         def report(part: int) -> None:
             for number in range(part, 10_000, 4):
-                it.report(signer(number, entity_id=(names.IDP, names.OTHER_IDP)[number % 2]), NOW)
+                it.report(signer(number, entity_id=(names.IDP, names.OTHER_IDP)[number // 4 % 2]), NOW)
 
         began = time.monotonic()
         threads = [threading.Thread(target=report, args=(part,)) for part in range(4)]

@@ -106,6 +106,7 @@ class Story:
 
 
 SAME = "unchanged"
+REJECTED_BEFORE = "unchanged; metadata_key_withheld"
 BOTH = "old=trusted new=announced"
 FOREVER = timedelta(days=3650)
 
@@ -582,15 +583,15 @@ STORIES: dict[str, Story] = {
             for _ in range(4)
         ),
     ),
-    "what a person rejected stays quiet, and what comes beside it is seen": Story(
+    "what a person rejected stays away, and what comes beside it is seen": Story(
         start="old=trusted",
         acceptance=TLS,
         steps=(
             Person(event=None, name="attacker", then="old=trusted"),
-            Version(lists="old attacker", ends=SAME, then="old=trusted"),
-            Version(lists="old attacker", by="old", ends=SAME, then="old=trusted"),
-            Version(lists="attacker", by="old", ends=SAME, then="old=trusted", after=DAY),
-            Version(lists="old attacker new", ends="applied: announce new (tls)", then=BOTH),
+            Version(lists="old attacker", ends=REJECTED_BEFORE, then="old=trusted"),
+            Version(lists="old attacker", by="old", ends=REJECTED_BEFORE, then="old=trusted"),
+            Version(lists="attacker", by="old", ends=REJECTED_BEFORE, then="old=trusted", after=DAY),
+            Version(lists="old attacker new", ends="applied: announce new (tls); metadata_key_withheld", then=BOTH),
         ),
     ),
     "what a person rejected again stays quiet when it returns": Story(
