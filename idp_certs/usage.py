@@ -71,7 +71,8 @@ def _advise(
         if certificate.state is CertificateState.ANNOUNCED:
             text += f"; announced {_days(now - certificate.since)} ago"
         return Advice(sha256=certificate.sha256, text=text)
-    text = f"has signed {used.sign_ins:,} sign-ins since {_moment(used.first_sign_in)}"
+    count = "1 sign-in" if used.sign_ins == 1 else f"{used.sign_ins:,} sign-ins"
+    text = f"has signed {count} since {_moment(used.first_sign_in)}"
     quiet = now - used.last_sign_in
     if quiet >= timedelta(days=1):
         text += f", none for {_days(quiet)}"

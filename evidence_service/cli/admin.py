@@ -33,7 +33,9 @@ _FATES = {
     Fate.WAITS: "bold red",
     Fate.MISSING: "yellow",
     Fate.GONE: "yellow",
+    Fate.REJECTED: "yellow",
 }
+_STATES = {Fate.WAITS: "waiting", Fate.REJECTED: "rejected"}
 CERTIFICATE_COLUMNS: tuple[str, ...] = (
     "SHA-256",
     "state",
@@ -93,7 +95,7 @@ def print_diff(diff: Diff, signature: Signature | None, now: datetime) -> None:
     rows = [
         (
             Cell(value=fate.value, style=_FATES.get(fate, "")),
-            *certificate_cells(certificate, now, "waiting" if fate is Fate.WAITS else None),
+            *certificate_cells(certificate, now, _STATES.get(fate)),
         )
         for fate, certificate in diff.certificates
     ]
@@ -109,20 +111,21 @@ def print_findings(diff: Diff, now: datetime) -> None:
     for finding in diff.problems:
         output.warning(metadata_finding(finding))
     for fate, certificate in diff.certificates:
-        if fate in (Fate.GONE, Fate.MISSING):
+        if fate in (Fate.GONE, Fate.MISSING, Fate.REJECTED):
             continue
         for problem in certificate_problems(certificate, now):
             output.warning(f"certificate {certificate.sha256}: {problem}")
 
 
+_CHAIN = ("TLS certificate", "TLS issuer")
 _TOLD_ELSEWHERE = frozenset({"certificate", "document_sha256", "signer"})
 
 
 def provenance_facts(provenance: Mapping[str, Any]) -> list[tuple[str, object]]:
     """How a document or a certificate came, a value a line."""
     return [
-        (name.replace("_", " "), str(each))
+        (_CHAIN[number > 0] if name == "tls_chain_sha256" else name.replace("_", " "), str(each))
         for name, value in sorted(provenance.items())
         if name not in _TOLD_ELSEWHERE and value not in (None, "", [])
-        for each in (value if isinstance(value, list) else [value])
+        for number, each in enumerate(value if isinstance(value, list) else [value])
     ]

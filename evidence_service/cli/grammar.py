@@ -443,18 +443,23 @@ def key_reinstate(
 
 @key_app.command("retire")
 def key_retire(
-    context: typer.Context, sha256: KeyDigest, *, idp: KeyIdp, note: KeyNote = "", dry_run: DryRun = False
+    context: typer.Context,
+    sha256: KeyDigest,
+    *,
+    idp: KeyIdp,
+    note: KeyNote = "",
+    yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> int:
     """Retire a key: what it signed before stays good, nothing newer.
 
-    For a key that the IdP no longer uses. Never for a stolen one: whoever has it can write any date; revoke it.
+    For a key that the IdP no longer uses; one that it does use, or the last one, needs a confirmation. Never for a
+    stolen one: whoever has it can write any date; revoke it.
     """
     from evidence_service.cli.keys import change_key
     from idp_certs.rollover import Event
 
-    return change_key(
-        _session(context), sha256, Event.RETIRE, entity_id=idp, note=note, confirmed=True, dry_run=dry_run
-    )
+    return change_key(_session(context), sha256, Event.RETIRE, entity_id=idp, note=note, confirmed=yes, dry_run=dry_run)
 
 
 @key_app.command("approve")
@@ -470,7 +475,9 @@ def key_approve(
     )
 
 
-RolloverId = Annotated[str, typer.Argument(metavar="ID", help="As `rollover list` shows it.")]
+RolloverId = Annotated[
+    str, typer.Argument(metavar="ID", help="As `rollover list` shows it, or at least its first 8 digits.")
+]
 
 
 @rollover_app.command("list")

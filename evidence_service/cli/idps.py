@@ -127,7 +127,7 @@ def _planned(
 ) -> ImportPlan:
     with told(labels):
         try:
-            return admin.plan_import(upload, policy=policy, now=now)
+            return admin.plan_import(upload, policy=policy, now=now, actor=actor())
         except PolicyMissing as problem:
             raise policy_missing(problem) from None
 
@@ -181,7 +181,9 @@ def list_idps(session: Session, form: Output) -> int:
         "refreshed",
     )
     output.table(
-        columns, rows, nothing="No IdP is registered. Add one: fas-evidence idp add --metadata FILE --policy FILE"
+        columns,
+        rows,
+        nothing="No IdP is registered. Add one: fas-evidence idp subscribe URL, or idp add --metadata FILE",
     )
     return ExitCode.DONE
 
@@ -260,7 +262,7 @@ def _show_source(view: IdpView, now: datetime) -> None:
     if config.pin_sha256 is not None:
         facts.append(("pinned certificate", config.pin_sha256))
     if config.ca_pem is not None:
-        facts.append(("certificate authorities", "its own"))
+        facts.append(("certificate authorities", "given with --ca"))
     output.facts(facts)
 
 

@@ -159,7 +159,7 @@ def change_key(
 ) -> int:
     """Revoke, reinstate, retire or approve; doing it twice changes nothing.
 
-    A revocation is confirmed by the first digits of the SHA-256.
+    What denies sign-ins, and what trusts a key again, is confirmed by the first digits of the SHA-256.
 
     Raises BadInput for what cannot be meant, NothingFound.
     """
@@ -178,7 +178,7 @@ def change_key(
             _tell(planned, [each.sha256 for each in planned.concerned], "would be")
             output.nothing_changed()
             return ExitCode.DONE
-        if planned.needs_confirmation:
+        if planned.asks:
             confirm_typed(planned.question, planned.named.sha256[:SHORTEST_PREFIX], confirmed=confirmed)
         changes = act_on_key(admin, planned, now=now, actor=actor(), note=note)
     _tell(planned, [each.certificate.sha256 for each in changes], "is")
@@ -187,5 +187,5 @@ def change_key(
 
 def _tell(planned: KeyAct, digests: list[str], how: str) -> None:
     for each in digests:
-        what = f"{how} {planned.verb.word}: {planned.consequence}"
+        what = f"{how} {planned.verb.state}: {planned.consequence}"
         output.line(f"The certificate {each} of {planned.entity_id} {what}.")

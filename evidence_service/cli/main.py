@@ -75,7 +75,7 @@ def _usage(usage: TyperException, words: list[str]) -> int:
         sys.stderr.write(usage.format_message() + "\n")
         output.error(f"no command given; choose one of those above, or see `{path} --help`")
         return ExitCode.BAD_INPUT
-    message = usage.format_message().strip().rstrip(".")
+    message = usage.format_message().strip().rstrip(".").replace("Value error, ", "", 1)
     option = getattr(usage, "option_name", "")
     output.error(f"{message[:1].lower()}{message[1:]}; {hint(option, words, path)}")
     return ExitCode.BAD_INPUT

@@ -22,6 +22,7 @@ from evidence_service.cli.session import Session, unusable
 from evidence_service.settings import Settings
 from evidence_service.trust_admin.texts import instant
 from evidence_service.web.tls import ServerTls, TlsError
+from idp_certs.model import GOOD
 
 _SOON = timedelta(days=30)
 
@@ -182,7 +183,10 @@ def _tls_findings(settings: Settings, now: datetime) -> Iterator[Finding]:
 def _idp_findings(store: ConfigStore, settings: Settings, now: datetime) -> Iterator[Finding]:
     stored = store.list_idps()
     if not stored:
-        text = "none is registered, so every decision is a deny; `fas-evidence idp add`"
+        text = (
+            "none is registered, so every decision is a deny; `fas-evidence idp subscribe URL`, "
+            "or `fas-evidence idp add --metadata FILE`"
+        )
         yield Finding(subject="IdPs", text=text, code=ExitCode.NEGATIVE)
     for idp in stored:
         subject = f"IdP {idp.entity_id}"
@@ -202,6 +206,11 @@ def _idp_problems(idp: StoredIdp, settings: Settings) -> Iterator[str]:
         yield idp.problem
         return
     yield from policy_problems(idp.policy)
+    if idp.enabled and not any(each.state in GOOD for each in idp.certificates):
+        yield (
+            "no certificate is trusted, so every new sign-in is denied; `fas-evidence rollover list`, "
+            "or import its current metadata"
+        )
     for name in idp.policy.decryption_keys:
         try:
             load_decryption_key(name, directory=settings.effective_secrets_dir)

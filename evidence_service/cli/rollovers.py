@@ -6,13 +6,15 @@ from datetime import UTC, datetime
 
 from evidence_service.adapters.trust_store import RolloverState, StoredRollover
 from evidence_service.cli import output
-from evidence_service.cli.admin import CERTIFICATE_COLUMNS, certificate_cells, provenance_facts, trust_admin
+from evidence_service.cli.admin import CERTIFICATE_COLUMNS, certificate_cells, provenance_facts, told, trust_admin
 from evidence_service.cli.errors import BadInput, ExitCode
 from evidence_service.cli.idps import SEVERITIES, span
 from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session, actor, confirm
+from evidence_service.trust_admin.acts import TrustAdmin
 from evidence_service.trust_admin.texts import moment
-from evidence_service.trust_admin.views import alarm_json, certificate_problems, rollover_json
+from evidence_service.trust_admin.views import alarm_json, certificate_problems, find_rollover, rollover_json
+from idp_certs.model import CertificateState
 
 _STYLES = {RolloverState.HELD: "bold red", RolloverState.APPROVED: "green"}
 
@@ -58,7 +60,7 @@ def show_rollover(session: Session, rollover_id: str, form: Output) -> int:
     """Print one rollover with its certificates and why it waits."""
     now = datetime.now(UTC)
     with session.store() as engine:
-        rollover = trust_admin(session, engine).trust.get_rollover(rollover_id)
+        rollover = _found(trust_admin(session, engine), rollover_id)
     if form is Output.JSON:
         output.emit_json(rollover_json(rollover, now))
         return ExitCode.DONE
@@ -80,7 +82,7 @@ def _print(rollover: StoredRollover, now: datetime) -> None:
         ("expected", finding.expected),
         ("found", finding.presented),
         ("first seen", rollover.first_seen),
-        ("last seen", f"{moment(rollover.last_seen)}; seen {rollover.sightings} times"),
+        ("last seen", f"{moment(rollover.last_seen)}; seen {_times(rollover.sightings)}"),
         ("document SHA-256", rollover.document_sha256),
         ("signed by", rollover.provenance.get("signer") or "no key that is trusted"),
     ]
@@ -106,14 +108,18 @@ def approve(session: Session, rollover_id: str, *, note: str, confirmed: bool, d
     now = datetime.now(UTC)
     with session.store() as engine:
         admin = trust_admin(session, engine)
-        rollover = admin.trust.get_rollover(rollover_id)
+        rollover = _found(admin, rollover_id)
         _check_open(rollover, RolloverState.HELD, RolloverState.REJECTED)
         _print(rollover, now)
         if dry_run:
+            for certificate, before in rollover.withheld:
+                state = CertificateState.ANNOUNCED if before is None else CertificateState.TRUSTED
+                what = f"would be {state.value}: what it signs would be accepted"
+                output.line(f"The certificate {certificate.sha256} of {rollover.entity_id} {what}.")
             output.nothing_changed()
             return ExitCode.DONE
-        confirm("Trust these certificates?", f"approving rollover {rollover_id} trusts new keys", confirmed=confirmed)
-        changes = admin.trust.approve_rollover(rollover_id, now=datetime.now(UTC), actor=actor(), note=note)
+        confirm("Trust these certificates?", f"approving rollover {rollover.id} trusts new keys", confirmed=confirmed)
+        changes = admin.trust.approve_rollover(rollover.id, now=datetime.now(UTC), actor=actor(), note=note)
     for change in changes:
         what = f"is {change.certificate.state.value}: what it signs is accepted"
         output.line(f"The certificate {change.certificate.sha256} of {rollover.entity_id} {what}.")
@@ -124,15 +130,25 @@ def reject(session: Session, rollover_id: str, *, note: str, dry_run: bool) -> i
     """Turn down what waits; it can be approved later."""
     with session.store() as engine:
         admin = trust_admin(session, engine)
-        rollover = admin.trust.get_rollover(rollover_id)
+        rollover = _found(admin, rollover_id)
         _check_open(rollover, RolloverState.HELD)
         if not dry_run:
-            admin.trust.reject_rollover(rollover_id, now=datetime.now(UTC), actor=actor(), note=note)
+            admin.trust.reject_rollover(rollover.id, now=datetime.now(UTC), actor=actor(), note=note)
     how = "would be" if dry_run else "is"
-    output.line(f"Rollover {rollover_id} of {rollover.entity_id} {how} rejected: its certificates stay untrusted.")
+    output.line(f"Rollover {rollover.id} of {rollover.entity_id} {how} rejected: its certificates stay untrusted.")
     if dry_run:
         output.nothing_changed()
     return ExitCode.DONE
+
+
+def _found(admin: TrustAdmin, rollover_id: str) -> StoredRollover:
+    """The rollover with this ID, or whose ID begins so."""
+    with told():
+        return find_rollover(admin, rollover_id)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _check_open(rollover: StoredRollover, *states: RolloverState) -> None:

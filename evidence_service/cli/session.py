@@ -68,7 +68,7 @@ class Session:
         except StoreUnavailable as problem:
             raise unusable(url, problem) from problem
         except NotFound as problem:
-            raise NothingFound(str(problem)) from problem
+            raise NothingFound(_with_hint(str(problem))) from problem
         except Conflict as problem:
             raise BadInput(str(problem)) from problem
 
@@ -103,6 +103,15 @@ def unusable(url: str, problem: StoreUnavailable) -> CommandError:
         return BadInput(str(problem))
     names_a_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
     return DependencyFailed(str(problem)) if names_a_file else BadInput(str(problem))
+
+
+_LISTED = {"no identity provider ": "idp list", "there is no rollover ": "rollover list --all"}
+
+
+def _with_hint(text: str) -> str:
+    """What is not there, and which command lists what is."""
+    hints = (f"; `fas-evidence {command}` shows all" for start, command in _LISTED.items() if text.startswith(start))
+    return text + next(hints, "")
 
 
 def actor() -> str:

@@ -31,7 +31,7 @@ from evidence_service.trust_admin.documents import (
     read_pin,
 )
 from evidence_service.trust_admin.texts import moment
-from evidence_service.trust_admin.views import diff_json, fetched_json, outcome_json
+from evidence_service.trust_admin.views import diff_json, fetched_json, outcome_json, refreshed_json
 from idp_certs.model import Acceptance
 from idp_certs.refresh import Outcome, RefreshOutcome
 
@@ -118,7 +118,7 @@ def _subscription(asked: Asked) -> Subscription:
 def _plan(admin: TrustAdmin, wanted: Subscription, labels: dict[str, object], now: datetime) -> SubscriptionPlan:
     with told(labels):
         try:
-            return admin.plan_subscription(wanted, now=now)
+            return admin.plan_subscription(wanted, now=now, actor=actor())
         except PolicyMissing as problem:
             raise policy_missing(problem) from None
 
@@ -136,7 +136,7 @@ def _print_plan(plan: SubscriptionPlan, now: datetime) -> None:
         f"Fetched from {fetched.final_url} at {fetched.address}, TLS certificate {fetched.tls_chain_sha256[0]}."
     )
     if plan.looked is not None and plan.looked.outcome.outcome is Outcome.HELD:
-        output.line(headline(plan.looked.outcome), "yellow")
+        output.line(headline(plan.looked), "yellow")
     if plan.acceptance is Acceptance.CONTINUITY and plan.signature.by in (SignedBy.NOBODY, SignedBy.NOT_JUDGED):
         output.line(
             "No key vouches for an unsigned document, so each new key will wait for your approval; "
@@ -170,12 +170,13 @@ def refresh(session: Session, entity_id: str, *, dry_run: bool, form: Output) ->
             if form is Output.TABLE:
                 output.nothing_changed()
             return _code(looked.outcome)
-        outcome = admin.refresh(entity_id, now=now)
+        refreshed = admin.refresh(entity_id, now=now)
+        outcome = refreshed.outcome
         held = [each.id for each in admin.trust.list_rollovers(state=RolloverState.HELD) if each.entity_id == entity_id]
     if form is Output.JSON:
-        output.emit_json({**outcome_json(outcome), "rollovers": held})
+        output.emit_json({**refreshed_json(refreshed), "rollovers": held})
         return _code(outcome)
-    output.line(f"{entity_id}: {headline(outcome)}")
+    output.line(f"{entity_id}: {headline(refreshed)}")
     for change in outcome.changes:
         output.line(f"{change.certificate.sha256}: {change.before or 'new'} -> {change.certificate.state}")
     if outcome.next_attempt_at is not None:
@@ -195,22 +196,10 @@ def _print_looked(looked: Looked, entity_id: str, form: Output, now: datetime) -
             raise DependencyFailed(f"{entity_id}: the source could not be judged; try again") from looked.outcome.error
         raise SourceFailed(looked.outcome.finding)
     if form is Output.JSON:
-        output.emit_json({**diff_json(looked.diff, looked.signature, now), **outcome_json(looked.outcome)})
+        output.emit_json({**refreshed_json(looked), **diff_json(looked.diff, looked.signature, now)})
         return
-    output.line(f"{entity_id}: {_would(looked)}", "bold")
+    output.line(f"{entity_id}: {headline(looked, would=True)}", "bold")
     print_diff(looked.diff, looked.signature, now)
-
-
-def _would(looked: Looked) -> str:
-    match looked.outcome.outcome:
-        case Outcome.APPLIED:
-            return "a refresh would take this over"
-        case Outcome.HELD:
-            return f"certificates would wait for a person: {headline(looked.outcome)}"
-        case _ if looked.diff is not None and looked.diff.differs:
-            return "the source lacks what is held; a certificate is withdrawn after several documents without it"
-        case _:
-            return "the source says what is held"
 
 
 def diff(session: Session, entity_id: str, file: Path | None, form: Output) -> int:
@@ -225,7 +214,7 @@ def diff(session: Session, entity_id: str, file: Path | None, form: Output) -> i
             _print_looked(looked, entity_id, form, now)
             return ExitCode.NEGATIVE if looked.diff is not None and looked.diff.differs else ExitCode.DONE
         upload = uploaded_metadata(read_file(file, "metadata file", limit=MAX_METADATA), entity_id)
-        plan = admin.compare(upload, now=now)
+        plan = admin.compare(upload, now=now, actor=actor())
     if form is Output.JSON:
         output.emit_json({"entity_id": entity_id, **diff_json(plan.diff, plan.signature, now)})
     else:

@@ -18,9 +18,10 @@ from evidence_service.access.policy import policy_problems
 from evidence_service.adapters.config_store import ConfigStore, Conflict, IdpChange, NotFound, StoredIdp
 from evidence_service.adapters.database import StoreUnavailable
 from evidence_service.adapters.snapshots import KeyUnreadable, load_decryption_key
-from evidence_service.adapters.trust_store import SourceConfig, StoredSource, TrustStore
+from evidence_service.adapters.trust_store import Claim, SourceConfig, StoredSource, TrustStore
 from evidence_service.trust_admin.documents import (
     Diff,
+    Fate,
     PolicyMissing,
     Signature,
     SourceFailed,
@@ -34,11 +35,12 @@ from evidence_service.trust_admin.documents import (
     read_certificates,
     read_metadata,
     refused,
+    some,
 )
 from evidence_service.trust_admin.texts import metadata_finding
 from idp_certs.fetch import Fetched, FetchFailed, Source, check_url, fetch
 from idp_certs.metadata import IdpMetadata
-from idp_certs.model import Acceptance
+from idp_certs.model import GOOD, Acceptance, SigningCertificate
 from idp_certs.reasons import Finding, Refused, TrustReason
 from idp_certs.refresh import Accepted, Fetch, Outcome, RefreshOutcome, RefreshRules, refresh_once
 from idp_certs.rollover import (
@@ -107,15 +109,17 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What a source says now, judged, with nothing written.
+    """What a source says now, judged; whether it was written too is for the act that answers it to say.
 
-    `diff`, `signature` and `accepted` are None where the document could not be taken over at all.
+    `diff`, `signature` and `accepted` are None where the document could not be taken over at all. A certificate is
+    withdrawn after `removal_sightings` documents without it.
     """
 
     outcome: RefreshOutcome
     diff: Diff | None = None
     signature: Signature | None = None
     accepted: Accepted | None = None
+    removal_sightings: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +205,38 @@ class _Looking:
         return True
 
 
+class _Noting:
+    """The store, and a note of what it is told to write."""
+
+    def __init__(self, store: TrustStore) -> None:
+        self._store = store
+        self.rollover: Unchanged | Applied | Held | None = None
+        self.accepted: Accepted | None = None
+
+    def find_document(self, sha256: str) -> bytes | None:
+        return self._store.find_document(sha256)
+
+    def publish(
+        self,
+        claim: Claim,
+        rollover: Unchanged | Applied | Held,
+        accepted: Accepted,
+        *,
+        now: datetime,
+        next_attempt_at: datetime,
+    ) -> bool:
+        self.rollover, self.accepted = rollover, accepted
+        return self._store.publish(claim, rollover, accepted, now=now, next_attempt_at=next_attempt_at)
+
+    def publish_unmodified(
+        self, claim: Claim, *, now: datetime, next_attempt_at: datetime, served_at: datetime | None
+    ) -> bool:
+        return self._store.publish_unmodified(claim, now=now, next_attempt_at=next_attempt_at, served_at=served_at)
+
+    def fail(self, claim: Claim, finding: Finding, *, now: datetime, next_attempt_at: datetime) -> bool:
+        return self._store.fail(claim, finding, now=now, next_attempt_at=next_attempt_at)
+
+
 class TrustAdmin:
     """What people do to the trust in IdPs, for the command line and the admin API alike.
 
@@ -235,16 +271,17 @@ class TrustAdmin:
         except NotFound:
             return None
 
-    def plan_import(self, upload: Upload, *, policy: Policy | None, now: datetime) -> ImportPlan:
+    def plan_import(self, upload: Upload, *, policy: Policy | None, now: datetime, actor: str) -> ImportPlan:
         """What an import by a person would do. Raises Unusable, PolicyMissing without any usable policy."""
-        plan = self.compare(upload, now=now, policy=None if policy is None else self.usable_policy(policy))
+        usable = None if policy is None else self.usable_policy(policy)
+        plan = self.compare(upload, now=now, actor=actor, policy=usable)
         if policy is None:
             self._check_stored_policy(plan.change.entity_id)
         return plan
 
-    def compare(self, upload: Upload, *, now: datetime, policy: Policy | None = None) -> ImportPlan:
+    def compare(self, upload: Upload, *, now: datetime, actor: str, policy: Policy | None = None) -> ImportPlan:
         """What a document would change, whatever the policy. Raises Unusable."""
-        change = self._import(upload, policy=policy, now=now, actor="", dry_run=True)
+        change = self._import(upload, policy=policy, now=now, actor=actor, dry_run=True)
         stored = self.known(change.entity_id)
         signature = None
         if not upload.bare:
@@ -294,7 +331,7 @@ class TrustAdmin:
         if problems:
             raise PolicyMissing("policy", f"{entity_id} has no usable policy yet ({'; '.join(problems)})")
 
-    def plan_subscription(self, wanted: Subscription, *, now: datetime) -> SubscriptionPlan:
+    def plan_subscription(self, wanted: Subscription, *, now: datetime, actor: str) -> SubscriptionPlan:
         """Fetch now, and say what the subscription would do. Raises Unusable and SourceFailed."""
         fetched = self._fetched(wanted.source)
         metadata = self._described(fetched, wanted.entity_id)
@@ -312,7 +349,7 @@ class TrustAdmin:
         if stored is None:
             self._check_first(metadata, document, fetched, now)
             upload = Upload(metadata=metadata, document=document)
-            plan = self.compare(upload, now=now, policy=policy)
+            plan = self.compare(upload, now=now, actor=actor, policy=policy)
             return SubscriptionPlan(
                 subscription=wanted,
                 entity_id=metadata.entity_id,
@@ -360,7 +397,7 @@ class TrustAdmin:
         )
         if plan.imported is not None:
             return None
-        return self._refresh(entity_id, now=now, fetch_=lambda _source, _rules: plan.fetched)
+        return self._refresh(entity_id, now=now, fetch_=lambda _source, _rules: plan.fetched).outcome
 
     def unsubscribe(self, entity_id: str, *, now: datetime, actor: str) -> None:
         """Fetch no more; trust stays as it is."""
@@ -377,7 +414,7 @@ class TrustAdmin:
         )
         return self._looked(sight, now=now, fetch_=self._fetch)
 
-    def refresh(self, entity_id: str, *, now: datetime) -> RefreshOutcome:
+    def refresh(self, entity_id: str, *, now: datetime) -> Looked:
         """Fetch now and take over what old trust accepts.
 
         Raises SourceFailed where nothing could be taken over, Conflict while another process is at it.
@@ -397,12 +434,13 @@ class TrustAdmin:
             raise Conflict(f"the metadata source of {entity_id}: {source.problem}")
         return source
 
-    def _refresh(self, entity_id: str, *, now: datetime, fetch_: Fetch) -> RefreshOutcome:
+    def _refresh(self, entity_id: str, *, now: datetime, fetch_: Fetch) -> Looked:
         lease = self._rules.fetch.timeout + LEASE_BEYOND_FETCH
         claim = self.trust.claim_one(entity_id, now, owner=self._owner, lease=lease)
         if claim is None:
             raise Conflict(f"the metadata of {entity_id} is being refreshed by another process; look again in a minute")
-        outcome = refresh_once(claim, store=self.trust, fetch=fetch_, rules=self._rules, now=now)
+        store = _Noting(self.trust)
+        outcome = refresh_once(claim, store=store, fetch=fetch_, rules=self._rules, now=now)
         match outcome.outcome:
             case Outcome.FAILED:
                 raise SourceFailed(_finding(outcome))
@@ -412,21 +450,37 @@ class TrustAdmin:
                 if isinstance(outcome.error, (StoreUnavailable, Conflict, NotFound)):
                     raise outcome.error
                 raise StoreUnavailable("what was fetched could not be recorded; try again") from outcome.error
+            case _ if store.accepted is None:  # the document in force was confirmed
+                stands = Unchanged(certificates=claim.trust.certificates)
+                document = self.trust.get_document(claim.document_sha256)
+                listed = read_metadata(document, entity_id).signing_certificates
+                return Looked(outcome=outcome, diff=diff_of_rollover(claim.trust, stands, listed, now))
             case _:
-                return outcome
+                return self._judged(outcome, claim.trust, store, now)
+
+    def _judged(self, outcome: RefreshOutcome, held: ProviderTrust, store: _Looking | _Noting, now: datetime) -> Looked:
+        """The outcome, and what the document does to each certificate."""
+        rollover, accepted = store.rollover, store.accepted
+        if rollover is None or accepted is None:
+            return Looked(outcome=outcome)
+        return Looked(
+            outcome=outcome,
+            diff=diff_of_rollover(held, rollover, accepted.metadata.signing_certificates, now),
+            accepted=accepted,
+            removal_sightings=self._rules.removal_sightings,
+        )
 
     def _looked(self, sight: _Sight, *, now: datetime, fetch_: Fetch) -> Looked:
         store = _Looking(self.trust.find_document)
         outcome = refresh_once(sight, store=store, fetch=fetch_, rules=self._rules, now=now)
-        if store.rollover is None:
-            return Looked(outcome=outcome)
-        diff = diff_of_rollover(sight.trust, store.rollover)
-        if store.accepted is None:
-            return Looked(outcome=outcome, diff=diff)
+        looked = self._judged(outcome, sight.trust, store, now)
+        if looked.accepted is None:
+            return looked
         held = [each.certificate for each in sight.trust.certificates]
         anchor = sight.source.config.metadata_certificate
-        signature = judge_signature(store.accepted.document, store.accepted.metadata, held, anchor=anchor, now=now)
-        return Looked(outcome=outcome, diff=diff, signature=signature, accepted=store.accepted)
+        accepted = looked.accepted
+        signature = judge_signature(accepted.document, accepted.metadata, held, anchor=anchor, now=now)
+        return replace(looked, signature=signature)
 
     def _fetched(self, source: SourceConfig) -> Fetched:
         try:
@@ -525,12 +579,33 @@ def _accepted(plan: SubscriptionPlan) -> Accepted:
     )
 
 
-def headline(outcome: RefreshOutcome) -> str:
-    """What came of a refresh, as one sentence."""
+def headline(looked: Looked, *, would: bool = False) -> str:
+    """What came of a refresh, or `would` come of one, as one sentence."""
+    outcome, diff = looked.outcome, looked.diff
+    lacks = "" if diff is None else _lacks(diff, looked.removal_sightings)
     if outcome.finding is not None:
-        return metadata_finding(outcome.finding)
-    return {
-        Outcome.UNCHANGED: "the source says what is held already",
-        Outcome.APPLIED: "what the source says is taken over",
-        Outcome.HELD: "certificates wait for a person",
-    }.get(outcome.outcome, outcome.outcome.value)
+        text = metadata_finding(outcome.finding) + (f" Also, {lacks}." if lacks else "")
+        return f"certificates would wait for a person: {text}" if would else text
+    if outcome.outcome is Outcome.APPLIED:
+        text = "a refresh would take this over" if would else "what the source says is taken over"
+    elif lacks:
+        text = "a refresh would change nothing yet" if would else "nothing is changed yet"
+    else:
+        text = "the source says what is held" if would else "the source says what is held already"
+    rejected = () if diff is None else diff.of(Fate.REJECTED)
+    stays = f"what was rejected stays away: {_digests(rejected)}" if rejected else ""
+    return "; ".join(each for each in (text, lacks, stays) if each)
+
+
+def _lacks(diff: Diff, sightings: int) -> str:
+    """What the document leaves out of what is held, and what comes of that."""
+    missing = diff.of(Fate.MISSING)
+    if not missing:
+        return ""
+    stays = any(each.state in GOOD and each.has_strong_key for each in (*diff.of(Fate.KEPT), *diff.of(Fate.ADDED)))
+    then = f"withdrawn after {sightings} documents without it" if stays else "it lists no other that is trusted"
+    return f"the source lacks certificates that are held: {_digests(missing)}; {then}"
+
+
+def _digests(certificates: tuple[SigningCertificate, ...]) -> str:
+    return some([each.sha256[:16] for each in certificates])

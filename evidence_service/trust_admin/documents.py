@@ -62,15 +62,25 @@ def fetch_problem(problem: FetchFailed) -> Unusable | SourceFailed:
     """What came of a fetch in vain: an address that is wrong in itself, or a server that failed."""
     if problem.finding.reason is TrustReason.METADATA_URL or problem.finding.where == "ca_pem":
         member = "metadata_url" if problem.finding.where.startswith("url") else problem.finding.where
+        if member == "ca_pem":
+            return _not_certificates(member, problem.finding)
         return Unusable(member, metadata_finding(problem.finding), code=str(problem.finding.reason))
     return SourceFailed(problem.finding)
+
+
+def _not_certificates(member: str, finding: Finding) -> Unusable:
+    """What was given in a file, or a member, for certificates; the reason's own words are about metadata."""
+    where = f"{finding.where}: " if finding.where else ""
+    text = f"{finding.reason}: {where}expected {finding.expected}, found {finding.presented}"
+    return Unusable(member, f"{text}; give certificates as PEM", code=str(finding.reason), finding=finding)
 
 
 def read_metadata(document: bytes, entity_id: str | None) -> IdpMetadata:
     """The one IdP that is meant. Raises Unusable."""
     if not document.strip():
         code = TrustReason.XML_MALFORMED
-        raise Unusable("metadata", f"{code}: the document is empty. {AGAIN}", code=str(code))
+        text = f"{code}: the document is empty. {AGAIN}"
+        raise Unusable("metadata", text, code=str(code), finding=Finding(reason=code, presented="nothing"))
     try:
         described = parse_metadata(document, entity_id=entity_id)
     except Refused as problem:
@@ -91,7 +101,7 @@ def read_certificates(data: bytes, entity_id: str) -> IdpMetadata:
     try:
         found = parse_certificates(data)
     except Refused as problem:
-        raise refused("certificates", problem) from None
+        raise _not_certificates("certificates", problem.finding) from None
     return IdpMetadata(entity_id=entity_id, signing_certificates=found, problems=(), valid_until=None, sso_urls=())
 
 
@@ -109,7 +119,7 @@ def read_one_certificate(member: str, data: bytes) -> bytes:
     try:
         found = parse_certificates(data)
     except Refused as problem:
-        raise refused(member, problem) from None
+        raise _not_certificates(member, problem.finding) from None
     if len(found) != 1:
         raise Unusable(member, f"{member}: expected one certificate, not {len(found)}; give the one that signs")
     return found[0]
@@ -121,7 +131,7 @@ def read_authorities(data: bytes) -> str:
         parse_certificates(data)
         return data.decode("ascii")
     except Refused as problem:
-        raise refused("ca_pem", problem) from None
+        raise _not_certificates("ca_pem", problem.finding) from None
     except UnicodeDecodeError:
         raise Unusable("ca_pem", "ca_pem: expected certificates as PEM; convert the file to PEM") from None
 
@@ -223,10 +233,13 @@ def judge_signature(
         verdict = Signature(by=by, sha256=signer, text=text)
     if anchor is not None and verdict.by is not SignedBy.ANCHOR:
         code = TrustReason.METADATA_SIGNATURE_INVALID
+        expected = f"a signature by the metadata certificate {anchors[0].sha256}"
         raise Unusable(
             "metadata",
-            f"{code}: expected a signature by the metadata certificate {anchors[0].sha256}, but {verdict.text}",
+            f"{code}: expected {expected}, but {verdict.text}. Ask whoever publishes the document which certificate "
+            "signs it, or leave the metadata certificate out where the IdP publishes it itself.",
             code=str(code),
+            finding=Finding(reason=code, expected=expected, presented=verdict.text, where="document"),
         )
     return verdict
 
@@ -241,6 +254,8 @@ class Fate(StrEnum):
     ADDED = "added"
     RETURNED = "returned"
     KEPT = "kept"
+    REJECTED = "rejected"
+    """A person turned it down, so that it stays away."""
     WAITS = "waits"
     """For a person: nothing vouches for it."""
     MISSING = "missing"
@@ -257,8 +272,12 @@ class Diff:
 
     @property
     def differs(self) -> bool:
-        """Whether anything is not as held."""
-        return any(fate is not Fate.KEPT for fate, _ in self.certificates)
+        """Whether anything is not as held; what was turned down has been decided on."""
+        return any(fate not in (Fate.KEPT, Fate.REJECTED) for fate, _ in self.certificates)
+
+    def of(self, fate: Fate) -> tuple[SigningCertificate, ...]:
+        """The certificates to which this happens."""
+        return tuple(certificate for each, certificate in self.certificates if each is fate)
 
 
 def diff_of_import(change: IdpChange) -> Diff:
@@ -275,26 +294,42 @@ def diff_of_import(change: IdpChange) -> Diff:
     )
 
 
-def diff_of_rollover(held: ProviderTrust, rollover: Unchanged | Applied | Held) -> Diff:
-    """What a document from a source does by itself."""
+def diff_of_rollover(
+    held: ProviderTrust, rollover: Unchanged | Applied | Held, listed: Iterable[bytes], now: datetime
+) -> Diff:
+    """What a document from a source, which lists these certificates (DER), does by itself.
+
+    What left before and is not listed is no part of it.
+    """
+    found = {digest_of(der): der for der in listed}
     waiting = tuple(each for each, _ in rollover.withheld) if isinstance(rollover, Held) else ()
     names = {each.sha256 for each in waiting}
     others = [each for each in rollover.certificates if each.certificate.sha256 not in names]
-    rows = [(_fate(each, held.find(each.certificate.sha256)), each.certificate) for each in others]
+    fates = [(_fate(each, held, set(found)), each.certificate) for each in others]
+    rows = [(fate, certificate) for fate, certificate in fates if fate is not None]
+    known = {each.certificate.sha256 for each in rollover.certificates} | names
+    rows += [(Fate.REJECTED, _candidate(found[digest], now)) for digest in sorted(held.rejected & found.keys() - known)]
     order = list(Fate)
     rows.sort(key=lambda row: order.index(row[0]))
     return Diff(
         certificates=(*((Fate.WAITS, each) for each in waiting), *rows),
-        problems=() if isinstance(rollover, Unchanged) else rollover.problems,
+        problems=rollover.problems,
     )
 
 
-def _fate(after: TrackedCertificate, before: TrackedCertificate | None) -> Fate:
+def _fate(after: TrackedCertificate, held: ProviderTrust, listed: set[str]) -> Fate | None:
+    """What happens to a certificate; None where nothing does, as it had left before."""
+    sha256 = after.certificate.sha256
+    before = held.find(sha256)
     if before is None:
         return Fate.ADDED
-    if before.certificate.state in GOOD and after.certificate.state not in GOOD:
-        return Fate.GONE
-    return Fate.MISSING if after.absent_since is not None and after.certificate.state in GOOD else Fate.KEPT
+    if after.certificate.state not in GOOD:
+        if before.certificate.state in GOOD:
+            return Fate.GONE
+        if sha256 not in listed:
+            return None
+        return Fate.REJECTED if sha256 in held.rejected else Fate.KEPT
+    return Fate.MISSING if after.absent_since is not None else Fate.KEPT
 
 
 def digest_of(document: bytes) -> str:

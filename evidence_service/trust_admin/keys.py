@@ -24,12 +24,20 @@ _STILL_ACCEPTED = GOOD | {CertificateState.RETIRING}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """One thing that a person can do to a key. `done` is what comes of it, `{}` in it the instant."""
+    """One thing that a person can do to a key.
+
+    `word` is what it then has been, `state` what it then is; `done` is what comes of it, `{}` in it the instant.
+    """
 
     event: Event
     word: str
     target: CertificateState
     done: str
+
+    @property
+    def state(self) -> str:
+        """`retired` is the name of another state: the one that follows when nothing it signed can be young enough."""
+        return self.target.value if self.event is Event.RETIRE else self.word
 
 
 VERBS = {
@@ -87,8 +95,16 @@ class KeyAct:
         return self.verb.event is Event.REVOKE or self.before is CertificateState.REVOKED
 
     @property
+    def asks(self) -> bool:
+        """Whether a person at a terminal is asked: also before what people would notice, and before trusting again."""
+        noticed = self.verb.event is Event.RETIRE and bool(self.warnings)
+        return self.needs_confirmation or noticed or self.verb.event is Event.REINSTATE
+
+    @property
     def question(self) -> str:
         """What is confirmed, as one sentence."""
+        if self.verb.event is Event.RETIRE:
+            return f"Retiring the key of {self.what} denies everything that it signs from now on."
         if self.verb.event is Event.REVOKE:
             return f"Revoking the key of {self.what} denies at once everything that is signed by it, old or new."
         return f"Reinstating the key of {self.what} lets whoever has it sign in as any user of that IdP."
@@ -168,7 +184,7 @@ def plan_key_act(admin: TrustAdmin, entity_id: str, sha256: str, event: Event, *
         before=before,
         is_done=is_done,
         concerned=concerned,
-        consequence=verb.done.format(moment(now)),
+        consequence=verb.done.format(moment(certificate.since if is_done else now)),
         warnings=() if is_done else tuple(_warnings(admin, idp, concerned, verb)),
     )
 

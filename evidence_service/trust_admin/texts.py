@@ -7,12 +7,28 @@ from datetime import UTC, datetime
 from idp_certs.reasons import Finding, TrustReason
 
 AGAIN = "Save the metadata again from the IdP."
+OTHER_PIN = (
+    "Ask the server's administrator for its certificate's SHA-256. If it was renewed, subscribe again with the new one "
+    "(--pin, or pin_sha256)."
+)
+OTHER_AUTHORITY = (
+    "If its certificate authority is your own, subscribe with it (--ca FILE, or ca_pem; --pin or pin_sha256 asks for "
+    "one certificate in addition). Otherwise import the file by hand and compare its fingerprint."
+)
 _OF_XML = frozenset(reason for reason in TrustReason if reason.startswith("xml_"))
 
 
 def metadata_finding(finding: Finding) -> str:
-    """A finding about metadata as one line; the advice of the `xml_` reasons is about evidence and is replaced."""
-    return finding_line(finding, advice=AGAIN if finding.reason in _OF_XML else None)
+    """A finding about metadata as one line; the advice of the `xml_` reasons is about evidence and is replaced.
+
+    So is that of a server that is not proven, by what an administrator can set.
+    """
+    advice = None
+    if finding.reason in _OF_XML:
+        advice = AGAIN
+    elif finding.reason is TrustReason.METADATA_UNTRUSTED:
+        advice = OTHER_PIN if finding.where == "pin_sha256" else OTHER_AUTHORITY
+    return finding_line(finding, advice=advice)
 
 
 def finding_line(finding: Finding, *, advice: str | None = None) -> str:

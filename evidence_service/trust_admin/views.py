@@ -19,8 +19,8 @@ from evidence_service.adapters.trust_store import (
     StoredSource,
     UnknownSigner,
 )
-from evidence_service.trust_admin.acts import TrustAdmin
-from evidence_service.trust_admin.documents import Diff, Signature
+from evidence_service.trust_admin.acts import Looked, TrustAdmin
+from evidence_service.trust_admin.documents import Diff, Fate, Signature, Unusable
 from evidence_service.trust_admin.texts import instant, metadata_finding
 from idp_certs.alarms import Severity
 from idp_certs.fetch import Fetched
@@ -80,6 +80,20 @@ def find_entity_id(admin: TrustAdmin, name: str) -> str:
     if name in known:
         return name
     raise NotFound(f"no identity provider {name!r} is registered")
+
+
+SHORTEST_ROLLOVER = 8
+
+
+def find_rollover(admin: TrustAdmin, name: str) -> StoredRollover:
+    """The rollover with this ID, or the only one whose ID begins so. Raises NotFound and Unusable."""
+    if SHORTEST_ROLLOVER <= len(name) < SHORT_ID:
+        found = [each for each in admin.trust.list_rollovers() if each.id.startswith(name.lower())]
+        if len(found) > 1:
+            raise Unusable("rollover", f"rollover: {name} begins {len(found)} IDs; give more digits")
+        if found:
+            return found[0]
+    return admin.trust.get_rollover(name)
 
 
 def view_idps(admin: TrustAdmin, now: datetime) -> tuple[IdpView, ...]:
@@ -370,6 +384,16 @@ def outcome_json(outcome: RefreshOutcome) -> dict[str, Any]:
         "changes": changes_json(outcome.changes),
         "problems": [metadata_finding(each) for each in outcome.problems],
         "next_attempt": _optional(outcome.next_attempt_at),
+    }
+
+
+def refreshed_json(looked: Looked) -> dict[str, Any]:
+    """The same with what the document lacks, and what it lists that a person turned down (SHA-256)."""
+    diff = looked.diff
+    return {
+        **outcome_json(looked.outcome),
+        "missing": [] if diff is None else [each.sha256 for each in diff.of(Fate.MISSING)],
+        "rejected": [] if diff is None else [each.sha256 for each in diff.of(Fate.REJECTED)],
     }
 
 

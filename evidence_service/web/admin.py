@@ -56,8 +56,10 @@ from evidence_service.trust_admin.views import (
     diff_json,
     fetched_json,
     find_entity_id,
+    find_rollover,
     idp_json,
     outcome_json,
+    refreshed_json,
     rollover_json,
     short_id,
     view_idp,
@@ -68,6 +70,7 @@ from evidence_service.web.problems import Reply, json_reply, problem
 from evidence_service.web.text import shown
 from evidence_service.web.wire import Malformed, read_json
 from idp_certs.model import Acceptance
+from idp_certs.reasons import TrustReason
 from idp_certs.rollover import Event
 
 PREFIX = "/api/v1"
@@ -122,6 +125,13 @@ class RolloverDecision(msgspec.Struct, forbid_unknown_fields=True, frozen=True, 
     note: _Note = ""
 
 
+class RolloverApproval(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Why, and the first digits of the rollover's ID where it was rejected before."""
+
+    note: _Note = ""
+    confirm: _Text | None = None
+
+
 class _Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """No members."""
 
@@ -147,6 +157,9 @@ _EVENTS = {
     "revoke": Event.REVOKE,
     "reinstate": Event.REINSTATE,
 }
+
+
+_ALL = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +192,7 @@ class AdminApi:
             ("GET", "/idps/{idp}/certificates", self._certificates),
             *(("POST", f"/idps/{{idp}}/certificates/{{sha256}}/{verb}", self._act) for verb in _EVENTS),
             ("GET", "/rollovers", self._rollovers),
+            ("GET", "/rollovers/{rollover}", self._rollover),
             ("POST", "/rollovers/{rollover}/approve", self._approve),
             ("POST", "/rollovers/{rollover}/reject", self._reject),
             ("GET", "/alarms", self._alarms),
@@ -203,7 +217,7 @@ class AdminApi:
 
             def work() -> _Answer:
                 upload, policy = _upload(parts, query.get("entity_id"))
-                plan = self._admin.plan_import(upload, policy=policy, now=call.now)
+                plan = self._admin.plan_import(upload, policy=policy, now=call.now, actor=call.actor)
                 if not dry_run and not plan.is_known:
                     self._admin.import_planned(plan, now=call.now, actor=call.actor)
                 created = plan.change.created
@@ -223,7 +237,7 @@ class AdminApi:
         wanted = await _json_body(request, NewSubscription)
 
         def work() -> _Answer:
-            plan = self._admin.plan_subscription(_subscription(wanted), now=call.now)
+            plan = self._admin.plan_subscription(_subscription(wanted), now=call.now, actor=call.actor)
             outcome = None
             if not dry_run:
                 outcome = self._admin.subscribe_planned(plan, now=call.now, actor=call.actor)
@@ -298,14 +312,14 @@ class AdminApi:
         def work() -> _Answer:
             entity_id = self._entity_id(request)
             if not dry_run:
-                return 200, {**outcome_json(self._admin.refresh(entity_id, now=call.now)), "dry_run": False}
+                return 200, {**refreshed_json(self._admin.refresh(entity_id, now=call.now)), "dry_run": False}
             looked = self._admin.look(entity_id, now=call.now)
             if looked.diff is None:
                 if looked.outcome.finding is None:
                     raise StoreUnavailable("the source could not be judged; try again") from looked.outcome.error
                 raise SourceFailed(looked.outcome.finding)
             diff = diff_json(looked.diff, looked.signature, call.now)
-            return 200, {**outcome_json(looked.outcome), **diff, "dry_run": True}
+            return 200, {**refreshed_json(looked), **diff, "dry_run": True}
 
         return await asyncio.to_thread(work)
 
@@ -351,22 +365,43 @@ class AdminApi:
         return await asyncio.to_thread(work)
 
     async def _rollovers(self, request: Request, call: Call) -> _Answer:
-        state = _query(request, "state").get("state")
-        if state is not None and state not in tuple(RolloverState):
-            raise Malformed(f"state: expected one of {', '.join(RolloverState)}")
+        """Those that wait; with `?state=held|approved|rejected|superseded|all` those in that state, or all.
+
+        Damaged ones are among them, whatever their state.
+        """
+        state = _query(request, "state").get("state", RolloverState.HELD.value)
+        if state not in (*RolloverState, _ALL):
+            raise Malformed(f"state: expected one of {', '.join((*RolloverState, _ALL))}")
 
         def work() -> _Answer:
-            found = self._admin.trust.list_rollovers(state=state)
+            found = self._admin.trust.list_rollovers(state=None if state == _ALL else state)
             return 200, {"rollovers": [rollover_json(each, call.now) for each in found]}
+
+        return await asyncio.to_thread(work)
+
+    async def _rollover(self, request: Request, call: Call) -> _Answer:
+        """One, by its ID or at least the first 8 digits of it."""
+        _query(request)
+
+        def work() -> _Answer:
+            return 200, rollover_json(find_rollover(self._admin, request.path_params["rollover"]), call.now)
 
         return await asyncio.to_thread(work)
 
     async def _approve(self, request: Request, call: Call) -> _Answer:
         _query(request)
-        wanted = await _json_body(request, RolloverDecision)
+        wanted = await _json_body(request, RolloverApproval)
 
         def work() -> _Answer:
-            name = request.path_params["rollover"]
+            stored = find_rollover(self._admin, request.path_params["rollover"])
+            name, digits = stored.id, stored.id[:SHORTEST_PREFIX]
+            if stored.state is RolloverState.REJECTED and wanted.confirm != digits:
+                raise Failure(
+                    status=422,
+                    code="confirmation_needed",
+                    detail=f"confirm: rollover {name} was rejected by {stored.decided_by}, and approving it now trusts "
+                    f"its certificates. Give the first {SHORTEST_PREFIX} digits of its id.",
+                )
             changes = self._admin.trust.approve_rollover(name, now=call.now, actor=call.actor, note=wanted.note)
             rollover = rollover_json(self._admin.trust.get_rollover(name), call.now)
             return 200, {**rollover, "changes": changes_json(changes)}
@@ -378,7 +413,7 @@ class AdminApi:
         wanted = await _json_body(request, RolloverDecision)
 
         def work() -> _Answer:
-            name = request.path_params["rollover"]
+            name = find_rollover(self._admin, request.path_params["rollover"]).id
             self._admin.trust.reject_rollover(name, now=call.now, actor=call.actor, note=wanted.note)
             return 200, rollover_json(self._admin.trust.get_rollover(name), call.now)
 
@@ -559,7 +594,12 @@ def _upload(parts: _Parts, entity_id: str | None) -> tuple[Upload, Policy | None
     if entity_id is not None and parts.entity_id is not None:
         raise Malformed("entity_id: give it as a part or in the query, and not both")
     policy = None if parts.policy is None else read_policy_text(parts.policy)
-    return uploaded_metadata(parts.document or b"", entity_id or parts.entity_id), policy
+    document = parts.document or b""
+    if not document.strip():
+        code = TrustReason.XML_MALFORMED
+        text = "there is no document in it; send the IdP's metadata as the body, or as its part `metadata`"
+        raise Unusable("metadata", f"{code}: {text}", code=str(code))
+    return uploaded_metadata(document, entity_id or parts.entity_id), policy
 
 
 def _pem(text: str) -> bytes:

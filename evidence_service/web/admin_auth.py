@@ -23,6 +23,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{43,256}")
 LOCAL = "local"
 """The name of the token in the file."""
 
+_NEEDED = "Authorization: expected Bearer and the token that is in the file of the setting admin_token_file"
 ACTOR = "fas_evidence_actor"
 """Where the gate puts who asks, in the scope."""
 
@@ -88,7 +89,9 @@ class Gate:
             if not self._knows(scope):
                 client = scope.get("client")
                 _log.warning("caller_refused", peer=client[0] if client else None)
-                await problem(401, "unauthorized", headers=((b"www-authenticate", b"Bearer"), CLOSE)).send(send)
+                await problem(401, "unauthorized", _NEEDED, headers=((b"www-authenticate", b"Bearer"), CLOSE)).send(
+                    send
+                )
                 return
             connection = connection_of(scope)
             if connection is not None:

@@ -219,7 +219,8 @@ def test_private_addresses_can_be_refused(address: str, connects: list[str]) -> 
     error = refused(Source(url="https://idp.example/"), FetchRules(allow_private=False), Names({HOST: [[address]]}))
 
     assert (error.finding.reason, connects) == (URL, [])
-    assert error.finding.presented == f"{HOST} resolves to {address}, a private address"
+    remedy = "fetched from only with the setting metadata_allow_private = true"
+    assert error.finding.presented == f"{HOST} resolves to {address}, a private address, {remedy}"
 
 
 @pytest.mark.parametrize(
@@ -578,7 +579,7 @@ def test_an_empty_body_is_no_document(server: MetadataServer) -> None:
 
     error = refused(source_of(server))
 
-    assert (error.finding.reason, error.finding.presented) == (UNREACHABLE, "the body is empty")
+    assert (error.finding.reason, error.finding.presented) == (UNREACHABLE, "HTTP status 200 with an empty body")
 
 
 @pytest.mark.parametrize(

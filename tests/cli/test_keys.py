@@ -107,12 +107,36 @@ def test_retire_and_approve(two_keys: Place) -> None:
     del two_keys
     ran = fas_evidence("key", "retire", IDP, "--idp", names.IDP)
     assert (ran.code, ran.err, states()[IDP]) == (0, "", "retiring")
+    assert "is retiring: what it signed before " in ran.out
     assert "is accepted until it is too old, and nothing newer" in ran.out
     ran = fas_evidence("key", "approve", IDP, "--idp", names.IDP)
     assert ran.code == 2
     assert ran.complaint.endswith("is retiring, and only one that is announced or waiting can be approved")
-    assert fas_evidence("key", "reinstate", IDP, "--idp", names.IDP).code == 0
+    ran = fas_evidence("key", "reinstate", IDP, "--idp", names.IDP)
+    assert (ran.code, states()[IDP]) == (2, "retiring")
+    assert ran.complaint.endswith("add --yes")
+    assert fas_evidence("key", "reinstate", IDP, "--idp", names.IDP, "--yes").code == 0
     assert "is trusted already" in fas_evidence("key", "approve", IDP, "--idp", names.IDP).out
+
+
+def test_retiring_what_is_in_use_or_the_last_needs_a_confirmation(two_keys: Place) -> None:
+    """Sign-ins would fail, so it is typed or given --yes; a key that nobody would miss goes without."""
+    now = datetime.now(UTC)
+    use(two_keys, NEXT, first=now - timedelta(days=9), last=now - timedelta(minutes=5), sign_ins=1)
+    assert "has signed 1 sign-in since " in fas_evidence("idp", "show", names.IDP).out
+    command = ("key", "retire", NEXT, "--idp", names.IDP)
+    ran = fas_evidence(*command)
+    assert (ran.code, states()[NEXT]) == (2, "trusted")
+    assert ran.err.splitlines()[-1].endswith("add --yes")
+    assert fas_evidence(*command, stdin=b"yes\n", terminal=True).code == 1
+    assert fas_evidence(*command, stdin=NEXT[:8].encode() + b"\n", terminal=True).code == 0
+    assert states() == {IDP: "trusted", NEXT: "retiring"}
+    last = ("key", "retire", IDP, "--idp", names.IDP)
+    assert (fas_evidence(*last).code, states()[IDP]) == (2, "trusted")
+    assert (fas_evidence(*last, "--yes").code, states()[IDP]) == (0, "retiring")
+    ran = fas_evidence("config", "validate")
+    assert ran.code == 1
+    assert "no certificate is trusted, so every new sign-in is denied" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,10 @@ def test_list_and_show(waiting: Source) -> None:
     table = fas_evidence("rollover", "list").out
     assert f"Next: fas-evidence rollover show {rollover}" in table
     assert NEXT[:16] in table
-    ran = fas_evidence("rollover", "show", rollover)
+    ran = fas_evidence("rollover", "show", rollover[:8])
     assert (ran.code, ran.err) == (0, "")
+    assert "; seen once" in ran.out
+    assert f"TLS certificate   {waiting.server.leaf_sha256}" in ran.out
     for text in (NEXT, names.IDP, "metadata_key_withheld", "RSA 2048", waiting.url, "no key that is trusted"):
         assert text in ran.out
     assert f"Next: fas-evidence rollover approve {rollover}" in ran.out
@@ -63,6 +65,7 @@ def test_approve(waiting: Source, place: Place) -> None:
     (rollover,) = held()
     ran = fas_evidence("rollover", "approve", rollover, "--dry-run")
     assert (ran.code, NEXT in ran.out, states()[NEXT]) == (0, True, "waiting")
+    assert f"{NEXT} of {names.IDP} would be announced: what it signs would be accepted." in ran.out
     assert ran.out.splitlines()[-1] == "Nothing was changed (--dry-run)."
     ran = fas_evidence("rollover", "approve", rollover, "--yes", "--note", "called their administrator")
     assert (ran.code, ran.err) == (0, "")
@@ -123,7 +126,7 @@ def test_a_rollover_that_is_not_there(waiting: Source, verb: str) -> None:
     del waiting
     ran = fas_evidence("rollover", verb, "0123456789abcdef")
     assert ran.code == 1
-    assert "0123456789abcdef" in ran.complaint
+    assert "'0123456789abcdef'; `fas-evidence rollover list --all` shows all" in ran.complaint
     assert states()[NEXT] == "waiting"
 
 

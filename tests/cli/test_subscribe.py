@@ -144,6 +144,7 @@ def test_a_pin_is_asked_for_in_addition(place: Place, served: Source) -> None:
     ran = served.subscribe("--policy", place.policy, "--yes", "--pin", "0" * 64)
     assert ran.code == 3
     assert "metadata_untrusted" in ran.complaint
+    assert "(--pin, or pin_sha256)" in ran.complaint
     leaf = served.server.leaf_sha256.upper()
     pin = ":".join(leaf[start : start + 2] for start in range(0, 64, 2))
     assert served.subscribe("--policy", place.policy, "--yes", "--pin", pin).code == 0
@@ -201,9 +202,9 @@ def test_a_metadata_certificate_must_have_signed(place: Place, served: Source) -
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--acceptance", "anything"), "'anything' is not one of"),
+        (("--acceptance", "anything"), "invalid value for '--acceptance': 'anything' is not one of"),
         (("--ca", "absent.pem"), "CA file absent.pem does not exist"),
-        (("--ca", "key.pem"), "--ca key.pem: metadata_bad_cert"),
+        (("--ca", "key.pem"), "--ca key.pem: metadata_bad_cert: expected certificates only, found a private key"),
         (("--pin", "12ab"), "pin_sha256: expected the SHA-256"),
         (("--metadata-certificate", "key.pem"), "key.pem: metadata_bad_cert"),
         (("--policy", "absent.toml"), "policy file absent.toml does not exist"),
@@ -249,7 +250,7 @@ def test_this_machine_is_fetched_from_only_when_told(
     monkeypatch.delenv("FAS_EVIDENCE_METADATA_ALLOW_LOOPBACK")
     ran = served.subscribe("--policy", place.policy, "--yes")
     assert ran.code == 2
-    assert "a loopback address" in ran.complaint
+    assert "a loopback address, fetched from only with the setting metadata_allow_loopback = true" in ran.complaint
     assert served.server.requests("/md") == 0
 
 
@@ -358,6 +359,38 @@ def test_diff_with_a_file(place: Place) -> None:
     assert states() == {IDP: "trusted"}
 
 
+def test_a_rejected_certificate_stays_away(subscribed: Source, place: Place) -> None:
+    """Also where the trusted key signed for it; refresh and diff say the same, twice, and by a 304 too."""
+    policy = place.policy.read_text() + 'acceptance = "approval"\n'
+    assert fas_evidence("idp", "policy", names.IDP, "--policy", place.write("approval.toml", policy)).code == 0
+    subscribed.serve(metadata("idp", "idp_next", by="idp"), etag='"1"')
+    assert fas_evidence("idp", "refresh", names.IDP).code == 1
+    assert fas_evidence("rollover", "reject", held()[0]).code == 0
+    for command, said in (("refresh", "what is held already"), ("diff", "what is held")) * 2:
+        ran = fas_evidence("idp", command, names.IDP)
+        assert ran.code == 0
+        assert f"the source says {said}; what was rejected stays away: {NEXT[:16]}\n" in ran.out
+    assert f"rejected  {NEXT}  rejected" in ran.out
+    assert subscribed.server.asked("/md")[-1]["if-none-match"] == '"1"'
+    assert states() == {IDP: "trusted"}
+
+
+def test_what_left_before_is_no_part_of_a_diff(place: Place, served: Source) -> None:
+    """A key that is revoked or retiring and not listed is neither kept nor gone again."""
+    place.add_idp()
+    fas_evidence("idp", "add", "--metadata", place.write("next.xml", metadata("idp_next")))
+    assert states() == {IDP: "retiring", NEXT: "trusted"}
+    served.serve(metadata("idp_next"))
+    assert served.subscribe("--yes").code == 0
+    for event in ((), ("key", "revoke", IDP, "--idp", names.IDP, "--yes")):
+        if event:
+            assert fas_evidence(*event).code == 0
+        for arguments in ((), (place.directory / "next.xml",)):
+            ran = fas_evidence("idp", "diff", names.IDP, *arguments, "-o", "json")
+            assert ran.code == 0
+            assert [(each["change"], each["sha256"]) for each in ran.json["certificates"]] == [("kept", NEXT)]
+
+
 def test_unsubscribe(subscribed: Source, place: Place) -> None:
     """The source goes, the trust stays; a second time there is nothing."""
     ran = fas_evidence("idp", "unsubscribe", names.IDP, "--dry-run")
@@ -447,6 +480,8 @@ def test_a_certificate_that_leaves_is_shown_as_missing(subscribed: Source) -> No
     ran = fas_evidence("idp", "diff", names.IDP)
     assert ran.code == 1
     assert f"missing  {IDP}" in ran.out
-    assert fas_evidence("idp", "refresh", names.IDP).code == 0
+    ran = fas_evidence("idp", "refresh", names.IDP)
+    assert ran.code == 0
+    assert f"the source lacks certificates that are held: {IDP[:16]}; withdrawn after 3 documents without it" in ran.out
     assert states() == {IDP: "trusted", NEXT: "announced"}
     assert f"Certificate {IDP[:16]} is missing in its metadata since " in fas_evidence("idp", "show", names.IDP).out

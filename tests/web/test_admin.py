@@ -151,6 +151,7 @@ def test_the_calls_are_those_of_the_contract(api: Api) -> None:
         "GET /api/v1/idps/x/certificates",
         *(f"POST /api/v1/idps/x/certificates/x/{verb}" for verb in ("approve", "retire", "revoke", "reinstate")),
         "GET /api/v1/rollovers",
+        "GET /api/v1/rollovers/x",
         "POST /api/v1/rollovers/x/approve",
         "POST /api/v1/rollovers/x/reject",
         "GET /api/v1/alarms",
@@ -177,7 +178,7 @@ def test_every_route_needs_the_token(api: Api) -> None:
             assert response.headers["www-authenticate"] == "Bearer"
             assert guarded(response)
             if method != "HEAD":
-                assert response.json() == {"title": "Unauthorized", "status": 401, "code": "unauthorized"}
+                refused(response, 401, "unauthorized", "admin_token_file")
     twice = [("authorization", f"Bearer {TOKEN}"), ("authorization", f"Bearer {TOKEN}")]
 
     async def ask() -> int:
@@ -208,6 +209,7 @@ def test_register_list_show_and_remove(api: Api) -> None:
     answer = response.json()
     assert (answer["id"], answer["entity_id"], answer["created"], answer["changed"]) == (ID, names.IDP, True, True)
     assert [(each["change"], each["sha256"]) for each in answer["certificates"]] == [("added", IDP)]
+    assert answer["certificates"][0]["provenance"].endswith(f"imported by {ACTOR}")
     assert answer["signature"]["by"] == "nobody"
     assert [each["id"] for each in api.call("GET", "/idps").json()["idps"]] == [ID]
     for name in (ID, quote(names.IDP, safe="")):
@@ -441,9 +443,34 @@ def test_subscribe_refresh_and_approve(api: Api, server: MetadataServer) -> None
     refused(api.call("POST", f"/rollovers/{rollover['id']}/reject"), 409, "conflict", rollover["id"])
     refused(api.call("POST", "/rollovers/0123456789abcdef/approve"), 404, "not_found", "0123456789abcdef")
     refused(api.call("GET", "/rollovers?state=open"), 400, "malformed", "state: expected one of held")
+    assert api.call("GET", "/rollovers").json() == {"rollovers": []}
+    for query in ("?state=all", "?state=approved"):
+        assert [each["id"] for each in api.call("GET", f"/rollovers{query}").json()["rollovers"]] == [rollover["id"]]
+    for name in (rollover["id"], rollover["id"][:8]):
+        assert api.call("GET", f"/rollovers/{name}").json()["state"] == "approved"
+    refused(api.call("GET", "/rollovers/0123456789abcdef"), 404, "not_found", "0123456789abcdef")
     assert {"rollover_approved", "source_added", "idp_added"} <= {act for act, actor in api.acts() if actor == ACTOR}
     response = api.call("PATCH", f"/idps/{ID}", json={"source": None})
     assert (response.status_code, response.json()["source"]) == (200, None)
+
+
+def test_approving_what_was_rejected_needs_a_confirmation(api: Api, server: MetadataServer) -> None:
+    """A key that somebody turned down is not trusted by a slip; a refresh and its dry run name it as rejected."""
+    api.call("POST", "/idps:subscribe", json=subscription(server, policy=POLICY))
+    server.serve("/md", metadata("idp", "idp_next", by="idp_next"))
+    api.call("POST", f"/idps/{ID}/refresh")
+    (rollover,) = api.call("GET", "/rollovers").json()["rollovers"]
+    path = f"/rollovers/{rollover['id']}"
+    assert api.call("POST", f"{path}/reject").json()["state"] == "rejected"
+    for query in ("", "?dry_run=true"):
+        answer = api.call("POST", f"/idps/{ID}/refresh{query}").json()
+        assert (answer["outcome"], answer["rejected"], answer["missing"]) == ("unchanged", [NEXT], [])
+    for body in ({}, {"confirm": rollover["id"][:7]}):
+        refused(api.call("POST", f"{path}/approve", json=body), 422, "confirmation_needed", "was rejected by api:local")
+    assert api.states() == {IDP: "trusted"}
+    body = {"confirm": rollover["id"][:8]}
+    assert api.call("POST", f"{path}/approve", json=body).json()["state"] == "approved"
+    assert api.states() == {IDP: "trusted", NEXT: "announced"}
 
 
 def test_two_approvals_at_once_have_one_effect(api: Api, server: MetadataServer) -> None:
@@ -476,6 +503,13 @@ def test_two_approvals_at_once_have_one_effect(api: Api, server: MetadataServer)
         ({"pin_sha256": "00"}, 422, "unusable", "pin_sha256: "),
         ({"pin_sha256": "0" * 64}, 502, "metadata_untrusted", "the server certificate with SHA-256 000"),
         ({"metadata_certificate_pem": "x"}, 422, "metadata_bad_cert", "metadata_certificate_pem: "),
+        (
+            {"metadata_certificate_pem": ssl.DER_cert_to_PEM_cert(keys.certificate("idp_b"))},
+            502,
+            "metadata_signature_invalid",
+            "which certificate signs it",
+        ),
+        ({"pin_sha256": "0" * 64}, 502, "metadata_untrusted", "subscribe again with the new one"),
         ({"acceptance": "always"}, 400, "malformed", "acceptance"),
         ({"entity_id": "https://absent.example"}, 422, "metadata_entity_mismatch", "entity_id: "),
         ({"policy": None}, 422, "policy_missing", "policy: "),
@@ -512,7 +546,9 @@ def test_acts_on_certificates(api: Api) -> None:
     assert (response.status_code, api.states()) == (200, {IDP: "trusted"})
     assert "last trusted key" in response.json()["warnings"][0]
     assert api.call("POST", f"{path}/retire", json={"note": "old"}).json()["changes"][0]["after"] == "retiring"
-    assert api.call("POST", f"{path}/retire").json()["changed"] is False
+    again = api.call("POST", f"{path}/retire").json()
+    since = api.call("GET", f"/idps/{ID}/certificates").json()["certificates"][0]["since"]
+    assert (again["changed"], f"before {since[:19]}Z" in again["consequence"]) == (False, True)
     refused(api.call("POST", f"{path}/approve"), 409, "conflict", "only one that is announced or waiting")
     assert api.call("POST", f"{path}/reinstate").json()["changed"] is True
     for body in ({}, {"confirm": IDP[:7]}, {"confirm": "yes"}):
@@ -601,7 +637,8 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
             said.append(json.loads(running.stderr.readline()))
         path = tmp_path / "admin-token"
         token = path.read_text().strip()
-        assert {"path": str(path), "made": True}.items() <= said[0].items()
+        (made,) = (each for each in said if each["event"] == "admin_token")
+        assert {"path": str(path), "made": True}.items() <= made.items()
         with httpx.Client(base_url=said[-1]["url"], timeout=30) as client:
             assert client.get("/api/v1/idps").status_code == 401
             headers = {"Authorization": f"Bearer {token}"}
