@@ -431,3 +431,12 @@ def test_an_altered_document_is_refused(place: Place) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert ran.complaint.startswith(f"metadata file {file}: metadata_signature_invalid: ")
     assert not place.database.exists()
+
+
+def test_validate_without_any_idp_names_the_subscription_first(place: Place) -> None:
+    """What an IdP is registered by, in the order in which it is recommended."""
+    assert fas_evidence("db", "upgrade").code == 0
+    ran = fas_evidence("config", "validate")
+    assert ran.code == 1
+    assert "`fas-evidence idp subscribe URL`, or `fas-evidence idp add --metadata FILE`" in ran.out
+    assert place.database.exists()

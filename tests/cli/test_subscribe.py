@@ -135,6 +135,7 @@ def test_a_server_that_is_not_proven(place: Place, served: Source, show: Shows, 
     ran = served.subscribe("--policy", place.policy, "--yes")
     assert (ran.code, ran.out) == (code, "")
     assert complaint in ran.complaint
+    assert "subscribe with it (--ca FILE, or ca_pem" in ran.complaint
     assert served.server.requests("/md") == 0
     assert not place.database.exists()
 
