@@ -11,7 +11,7 @@ from enum import StrEnum
 from evidence_service.access.model import Policy
 from evidence_service.access.policy import PolicyError, parse_policy, policy_problems
 from evidence_service.adapters.config_store import IdpChange
-from evidence_service.trust_admin.texts import AGAIN, metadata_finding
+from evidence_service.trust_admin.texts import AGAIN, OTHER_SIGNER, metadata_finding
 from idp_certs.certificates import parse_certificates
 from idp_certs.fetch import FetchFailed
 from idp_certs.metadata import MAX_ENTITY_ID_LENGTH, METADATA_LIMITS, IdpMetadata, parse_metadata
@@ -236,8 +236,7 @@ def judge_signature(
         expected = f"a signature by the metadata certificate {anchors[0].sha256}"
         raise Unusable(
             "metadata",
-            f"{code}: expected {expected}, but {verdict.text}. Ask whoever publishes the document which certificate "
-            "signs it, or leave the metadata certificate out where the IdP publishes it itself.",
+            f"{code}: expected {expected}, but {verdict.text}. {OTHER_SIGNER}",
             code=str(code),
             finding=Finding(reason=code, expected=expected, presented=verdict.text, where="document"),
         )

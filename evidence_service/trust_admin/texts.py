@@ -15,6 +15,10 @@ OTHER_AUTHORITY = (
     "If its certificate authority is your own, subscribe with it (--ca FILE, or ca_pem; --pin or pin_sha256 asks for "
     "one certificate in addition). Otherwise import the file by hand and compare its fingerprint."
 )
+OTHER_SIGNER = (
+    "Ask whoever publishes the document which certificate signs it, or leave the metadata certificate out where the "
+    "IdP publishes it itself."
+)
 _OF_XML = frozenset(reason for reason in TrustReason if reason.startswith("xml_"))
 
 
@@ -28,6 +32,11 @@ def metadata_finding(finding: Finding) -> str:
         advice = AGAIN
     elif finding.reason is TrustReason.METADATA_UNTRUSTED:
         advice = OTHER_PIN if finding.where == "pin_sha256" else OTHER_AUTHORITY
+    elif (
+        finding.reason is TrustReason.METADATA_SIGNATURE_INVALID
+        and "signature by the metadata certificate" in finding.expected
+    ):
+        advice = OTHER_SIGNER
     return finding_line(finding, advice=advice)
 
 
