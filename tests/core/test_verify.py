@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from lxml import etree
@@ -10,6 +10,7 @@ from lxml import etree
 from evidence_service.access.model import Allow, Encryption, Policy, Snapshot
 from evidence_service.access.verify import verify_evidence
 from evidence_service.demo.idp import Profile
+from idp_certs.alarms import IdpStatus, trust_alarms
 from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate, TrustSnapshot
 from tests.core.given import (
     ALLOW,
@@ -135,7 +136,7 @@ def test_weak_keys(name: str, how: How) -> None:
     [("idp", ALLOW), ("idp_expired", deny("certificate_expired")), ("idp_future", deny("certificate_expired"))],
 )
 def test_certificate_dates_only_where_asked_for(name: str, expected: tuple[str, ...]) -> None:
-    """A certificate's dates are judged only by policy, against now."""
+    """Promise 38: a certificate's dates are judged only by policy, against now."""
     strict = policy_for(enforce_certificate_dates=True)
 
     assert outcome(judged(genuine(), snapshot_of(policy_for(), certificate(name)))) == ALLOW
@@ -143,7 +144,7 @@ def test_certificate_dates_only_where_asked_for(name: str, expected: tuple[str, 
 
 
 def test_certificate_dates_are_exact() -> None:
-    """The first and the last instant of a certificate's dates are inside them."""
+    """Promise 38: the first and the last instant of a certificate's dates are inside them."""
     policy = policy_for(enforce_certificate_dates=True, max_age=timedelta(days=3650), enforce_session_expiry=False)
     known = certificate("idp_expired")
     end = known.x509.not_valid_after_utc
@@ -152,6 +153,34 @@ def test_certificate_dates_are_exact() -> None:
 
     assert outcome(judged(early, snapshot, end)) == ALLOW
     assert outcome(judged(early, snapshot, end + timedelta(seconds=1))) == deny("certificate_expired")
+
+
+def test_promise_38_the_end_of_a_certificate_is_told_long_before_and_changes_only_what_is_set() -> None:
+    """At its midnight the key in use goes on, or stops, as the policy says, and alarms were there for two months."""
+    known = certificate("idp_expired")
+    end = known.x509.not_valid_after_utc
+
+    def alarms(now: datetime) -> set[str]:
+        status = IdpStatus(
+            entity_id=ENTITY_ID,
+            certificates=(known,),
+            listed=frozenset({known.sha256}),
+            subscribed=True,
+            confirmed=now,
+            obtained=now,
+            valid_until=None,
+        )
+        return {each.kind for each in trust_alarms(status, now)}
+
+    assert alarms(end - timedelta(days=61)) == set()
+    assert alarms(end - timedelta(days=59)) == {"certificate_expiring"}
+    assert alarms(end - timedelta(days=19)) == {"certificate_expiring", "no_successor"}
+    assert "certificate_expired" in alarms(end + timedelta(seconds=1))
+    for strict, after in ((False, ALLOW), (True, deny("certificate_expired"))):
+        policy = policy_for(enforce_certificate_dates=strict)
+        for now, expected in ((end, ALLOW), (end + timedelta(seconds=1), after)):
+            signed_in = genuine(issue_instant=now - timedelta(minutes=1))
+            assert outcome(judged(signed_in, snapshot_of(policy, known), now)) == expected
 
 
 def test_metadata_stale() -> None:
@@ -177,7 +206,7 @@ _PROVIDER: dict[str, tuple[Snapshot, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", _PROVIDER)
 def test_the_provider(name: str) -> None:
-    """An IdP that is switched off or not completely configured denies."""
+    """G20: an IdP that is switched off or not completely configured denies."""
     snapshot, expected = _PROVIDER[name]
 
     assert outcome(judged(genuine(), snapshot)) == expected
