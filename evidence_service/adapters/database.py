@@ -43,7 +43,7 @@ from sqlalchemy.engine import make_url
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The revision that this software reads and writes: the head of `migrations/versions`."""
 
 BUSY_TIMEOUT = timedelta(seconds=5)
@@ -300,9 +300,115 @@ alarms = Table(
     Column("text", Text, nullable=False),
     Column("raised_at", Instant, nullable=False),
     Column("cleared_at", Instant),
+    Column("about", Text, nullable=False, server_default="idp"),
     Index(None, "cleared_at"),
 )
-"""Alarms about trust; one that is open has no `cleared_at`."""
+"""Alarms; one that is open has no `cleared_at`.
+
+`about` tells what `entity_id` names: an `idp`, a `fas_server`, a `plugin` or this `service`.
+"""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("owner", Text),
+    Column("held_until", Instant),
+)
+"""Who alone may act, until when. `epoch` rises with each new holder; a write that names an old one is refused."""
+
+fas_servers = Table(
+    "fas_servers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("jitter", Float, nullable=False),
+    Column("next_tick_at", Instant, nullable=False),
+    Column("observation", Text),
+    Column("observed_at", Instant),
+    Column("step", Text),
+    Column("step_since", Instant),
+    Column("problem", Text),
+    Column("problem_text", Text),
+    Column("problem_since", Instant),
+    Column("misses", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("not_before", Instant),
+    Column("paused_until", Instant),
+    Column("paused_by", Text),
+    Column("paused_note", Text),
+    Column("first_usable", Text, nullable=False, server_default="{}"),
+)
+"""What is known of each FAS server whose authorization certificate is kept in force.
+
+`observation` and `step` are what it last reported and what followed; `problem` is the reason code of why it did not
+answer since `problem_since`, `misses` how often running. `failures` counts acts that failed running, `not_before` ends
+the back-off after them. `first_usable` is when each certificate was first seen usable, as microseconds by id.
+"""
+
+renewal_acts = Table(
+    "renewal_acts",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("server", Text, ForeignKey("fas_servers.name"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("act", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("result", Text),
+    Column("result_at", Instant),
+    Column("certificate_id", Text),
+    Column("finding", Text),
+    Index(None, "server", "seq"),
+)
+"""Every act upon a FAS server: its intent before it was asked for, then what came of it (promise 44)."""
+
+renewal_asks = Table(
+    "renewal_asks",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("server", Text, ForeignKey("fas_servers.name"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("payload", LargeBinary),
+    Column("settled_at", Instant),
+    Column("outcome", Text),
+    Index(None, "server", "settled_at"),
+)
+"""What people asked of a FAS server's renewal; one that is open has no `settled_at`."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("fact", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("about", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("audience", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+"""What people are told. `fact` is what it says, so that nothing is told twice; `id` stays however often it is sent."""
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("message_seq", BigInteger, ForeignKey("outbox.seq"), primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", Instant, nullable=False),
+    Column("jitter", Float, nullable=False),
+    Column("delivered_at", Instant),
+    Column("problem", Text),
+    Index(None, "state", "next_attempt_at"),
+)
+"""How far each message is on each channel: queued, delivered or abandoned (promise 59)."""
 
 rules = Table(
     "rules",

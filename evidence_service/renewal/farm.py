@@ -1,0 +1,89 @@
+"""What is configured: the FAS servers whose authorization certificates are kept in force, and how each is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from evidence_service.renewal.model import RenewalPolicy
+
+
+class WinRmAuth(StrEnum):
+    """How the account is proven to WinRM."""
+
+    NEGOTIATE = "negotiate"
+    KERBEROS = "kerberos"
+    CERTIFICATE = "certificate"
+    BASIC = "basic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinRm:
+    """PowerShell remoting over HTTPS to `host`, with verified TLS.
+
+    `ca_file` (PEM) replaces the system's authorities. With `certificate`, `client_certificate` and `client_key` (PEM
+    files) prove who asks; otherwise `username` and `password`, which Kerberos may take from its ticket cache.
+    `configuration_name` is the session configuration (a JEA endpoint's name). `load_snapin`: Add-PSSnapin is called
+    first, which a JEA endpoint does by itself. `operation_seconds`: one cmdlet may take that long.
+    """
+
+    host: str
+    port: int = 5986
+    auth: WinRmAuth = WinRmAuth.NEGOTIATE
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    client_certificate: str | None = None
+    client_key: str | None = None
+    ca_file: str | None = None
+    configuration_name: str = "Microsoft.PowerShell"
+    load_snapin: bool = True
+    connect_seconds: float = 15.0
+    operation_seconds: float = 180.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Local:
+    """Windows PowerShell on this machine: a FAS server itself, or a management machine with FAS's snap-in."""
+
+    program: str = "powershell.exe"
+    operation_seconds: float = 180.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FasServer:
+    """One FAS server. `address` is given to each cmdlet as -Address; None: the session runs on the server itself.
+
+    `read_events`: S123, S124 and the list of installed certificates are read from the log of the machine that the
+    session runs on, which must be the FAS server.
+    """
+
+    name: str
+    policy: RenewalPolicy
+    connection: WinRm | Local
+    address: str | None = None
+    read_events: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationList:
+    r"""Where a CA's CRL is fetched from, and the certificate (DER) of the key that must have signed it.
+
+    `certificate_authority` is `host\CA name` as FAS writes it.
+    """
+
+    certificate_authority: str
+    url: str
+    issuer: bytes
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farm:
+    """All FAS servers, in the order in which they are renewed."""
+
+    servers: tuple[FasServer, ...] = ()
+    revocation_lists: tuple[RevocationList, ...] = ()
+
+    def server(self, name: str) -> FasServer | None:
+        """The server of this name."""
+        return next((each for each in self.servers if each.name == name), None)
