@@ -150,6 +150,11 @@ class Settings(BaseSettings):
         description="File with the bearer token of the admin API, made at its first start. "
         "Default: `<data_dir>/admin-token`.",
     )
+    renewal_file: Path | None = Field(
+        default=None,
+        description="TOML file with the FAS servers whose certificates are renewed, and with how people are told. "
+        "Default: `<data_dir>/renewal.toml`, if there is one.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
     @field_validator("listen_host", "admin_host")
@@ -203,6 +208,11 @@ class Settings(BaseSettings):
     def effective_admin_token_file(self) -> Path:
         """`admin_token_file`, or its place in `data_dir`."""
         return self.admin_token_file or self.data_dir / "admin-token"
+
+    @property
+    def effective_renewal_file(self) -> Path:
+        """`renewal_file`, or its place in `data_dir`, where it may be missing."""
+        return self.renewal_file or self.data_dir / "renewal.toml"
 
     @classmethod
     def settings_customise_sources(

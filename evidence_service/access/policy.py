@@ -69,15 +69,23 @@ def _boolean(member: str, value: object) -> bool:
     return value
 
 
-def _duration(member: str, value: object) -> timedelta:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
+def parse_span(text: str) -> timedelta:
+    """The length of time that `text` names, as files and options write it: `8h`, `1d12h`, `180s`. Raises ValueError."""
+    match = _DURATION.fullmatch(text) if text else None
     if match is None:
-        raise PolicyError(member, 'expected a duration such as "8h", "10m", "180s" or "1d12h"')
+        raise ValueError('expected a duration such as "8h", "10m", "180s" or "1d12h"')
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     duration = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     if duration > timedelta(days=3650):
-        raise PolicyError(member, "longer than ten years")
+        raise ValueError("longer than ten years")
     return duration
+
+
+def _duration(member: str, value: object) -> timedelta:
+    try:
+        return parse_span(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise PolicyError(member, str(error)) from None
 
 
 def _positive(member: str, value: object) -> timedelta:
@@ -184,14 +192,15 @@ def _toml(value: object) -> str:
         return f"{{from = {_toml_string(value.source)}, to = {_toml_string(value.target)}}}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    return _toml_string(_duration_text(value) if isinstance(value, timedelta) else "")
+    return _toml_string(span_text(value) if isinstance(value, timedelta) else "")
 
 
 def _toml_string(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _duration_text(duration: timedelta) -> str:
+def span_text(duration: timedelta) -> str:
+    """What `parse_span` reads to an equal duration, to the second."""
     seconds = int(duration.total_seconds())
     units = ((seconds // 86400, "d"), (seconds % 86400 // 3600, "h"), (seconds % 3600 // 60, "m"), (seconds % 60, "s"))
     return "".join(f"{number}{unit}" for number, unit in units if number) or "0s"

@@ -1,0 +1,357 @@
+"""What the file of renewals may say, and which line tells what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from evidence_service.demo.idp import new_key, self_signed
+from evidence_service.notices.model import Channels, Graph, Mail, Pickup, Smtp, Webhook, WebhookFormat
+from evidence_service.renewal.farm import Farm, Local, WinRm, WinRmAuth
+from evidence_service.renewal.model import Deadline, Maintenance, RenewalPolicy, Window
+from evidence_service.renewal_settings import RenewalSettings, load_renewal, renewal_warnings
+from evidence_service.settings import SettingsError
+
+SERVER = '[[fas_servers]]\nname = "fas1.corp.example"\nconnection = "winrm"\n'
+ACCOUNT = 'username = "CORP\\\\svc-fas"\npassword_file = "winrm-password"\n'
+MAIL = (
+    '[mail]\nfrom = "fas@corp.example"\napprovers = ["ca@corp.example"]\noperators = ["ops@corp.example"]\n'
+    '[mail.smtp]\nhost = "mail.corp.example"\n'
+)
+
+
+class Place:
+    """A directory with a file of renewals and one of secrets."""
+
+    def __init__(self, directory: Path) -> None:
+        """Have a secret of each kind ready."""
+        self.directory = directory
+        self.secrets = directory / "secrets"
+        self.secrets.mkdir()
+        for name, text in (
+            ("winrm-password", "pass word\n"),
+            ("client-secret", "app-secret"),
+            ("teams-url", "https://teams.example/hook/abc\n"),
+        ):
+            self.secret(name, text)
+
+    def secret(self, name: str, text: str, mode: int = 0o600) -> None:
+        """A file in the directory of secrets."""
+        path = self.secrets / name
+        path.write_text(text, encoding="utf-8")
+        path.chmod(mode)
+
+    def load(self, text: str) -> RenewalSettings:
+        """What the file says."""
+        path = self.directory / "renewal.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_renewal(path, self.secrets)
+
+    def refused(self, text: str) -> str:
+        """The line that tells what is wrong, after the file's name."""
+        with pytest.raises(SettingsError) as caught:
+            self.load(text)
+        said = str(caught.value)
+        assert said.isprintable()
+        assert "pass word" not in said
+        return said.removeprefix(f"{self.directory / 'renewal.toml'}: ")
+
+    def policy(self, text: str) -> RenewalPolicy:
+        """The policy of one server with these members."""
+        return self.load(f"{SERVER}[fas_servers.renewal]\n{text}").farm.servers[0].policy
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """An empty place."""
+    return Place(tmp_path)
+
+
+def test_without_a_file_nothing_is_renewed(tmp_path: Path) -> None:
+    """A service that renews nothing needs no file."""
+    nothing = load_renewal(tmp_path / "renewal.toml", tmp_path)
+
+    assert nothing == RenewalSettings(farm=Farm(), channels=Channels())
+
+
+def test_an_empty_file_says_the_same(place: Place) -> None:
+    """All tables are optional."""
+    assert place.load("") == RenewalSettings(farm=Farm(), channels=Channels())
+
+
+def test_a_server_has_the_defaults_of_the_policy(place: Place) -> None:
+    """Members that are left out keep what the policy itself says, so that there is one place for defaults."""
+    (server,) = place.load(SERVER).farm.servers
+
+    assert server.policy == RenewalPolicy()
+    assert server.connection == WinRm(host="fas1.corp.example")
+    assert (server.address, server.read_events) == (None, True)
+
+
+def test_a_server_overrides_what_is_set_for_all(place: Place) -> None:
+    """What stands at the server wins, member by member, and what is set for all wins over the defaults."""
+    first, second = place.load(
+        f'[renewal]\nlead = "33%"\nsoak = "1d"\n{SERVER}[fas_servers.renewal]\nlead = "45d"\n'
+        f'[[fas_servers]]\nname = "fas2.corp.example"\nconnection = "local"\n'
+    ).farm.servers
+
+    assert (first.policy.lead_days, first.policy.lead_share, first.policy.soak) == (45, None, timedelta(days=1))
+    assert (second.policy.lead_share, second.policy.soak) == (0.33, timedelta(days=1))
+    assert second.connection == Local()
+
+
+def test_every_member_of_the_policy_can_be_set(place: Place) -> None:
+    """Nothing in the policy is out of an administrator's reach."""
+    policy = place.policy(
+        'lead = "50d"\nlifetime = "365d"\napproval_time = "10d"\napproval_deadline = "20d"\non_deadline = "withdraw"\n'
+        'jitter = "1h"\nsoak = "12h"\nmaintenance = "skip"\nwindows = ["sat 22:00 6h"]\n'
+        'certificate_authority = "ca1.corp.example\\\\Corp CA"\ncertificate_template = "RA"\n'
+        'authorization_template = "RA_Manual"\noffline = true\ntest_upn = "t@corp.example"\ntest_rule = "test"\n'
+        'test_definition = "test_def"\nleast_key_length = 4096\nleast_lifetime = "90d"\nretry_denied = "48h"\n'
+        'maximum_denials = 3\nanswer_grace = "5m"\npoll = "1m"\ncheck = "2h"\n'
+    )
+    default = RenewalPolicy()
+
+    assert [each.name for each in fields(policy) if getattr(policy, each.name) == getattr(default, each.name)] == [
+        "lead_share"
+    ]
+    assert (policy.on_deadline, policy.maintenance) == (Deadline.WITHDRAW, Maintenance.SKIP)
+    assert policy.certificate_authority == "ca1.corp.example\\Corp CA"
+
+
+@pytest.mark.parametrize(
+    ("text", "weekdays", "zone"),
+    [
+        ("sat 22:00 6h", {5}, "UTC"),
+        ("SAT,sun 22:00 6h Europe/Berlin", {5, 6}, "Europe/Berlin"),
+        ("mon-fri 22:00 6h", {0, 1, 2, 3, 4}, "UTC"),
+        ("fri-mon 22:00 6h", {4, 5, 6, 0}, "UTC"),
+        ("daily 22:00 6h", {0, 1, 2, 3, 4, 5, 6}, "UTC"),
+    ],
+)
+def test_windows_name_days_start_length_and_zone(place: Place, text: str, weekdays: set[int], zone: str) -> None:
+    """A window is written as a person says it."""
+    window = Window(weekdays=frozenset(weekdays), start=time(22, 0), length=timedelta(hours=6), zone=zone)
+
+    assert place.policy(f'windows = ["{text}"]').windows == (window,)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sat 22:00", "expected days, start, length"),
+        ("sat 24:00 6h", "expected days, start, length"),
+        ("sut 22:00 6h", "'sut': expected days such as sat"),
+        ("sat 22:00 25h", "a window is at most 24h long"),
+        ("sat 22:00 0h", "must be longer than nothing"),
+        ("sat 22:00 6h Europe/Belrin", "there is no time zone 'Europe/Belrin'"),
+        ("sat 22:00 6h ../../etc/passwd", "there is no time zone"),
+    ],
+)
+def test_a_window_that_cannot_be_is_refused(place: Place, text: str, said: str) -> None:
+    """A zone with a typing error must not become another hour of the night."""
+    complaint = place.refused(f'{SERVER}[fas_servers.renewal]\nwindows = ["{text}"]')
+
+    assert complaint.startswith("[[fas_servers]] fas1.corp.example, renewal.windows.0: ")
+    assert said in complaint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('lead = "60h"', 'renewal.lead: expected whole days such as "60d", or a share'),
+        ('lead = "99%"', "renewal.lead: a share is from 1% to 90%"),
+        ("lead = 60", 'renewal.lead: expected whole days such as "60d"'),
+        ('soak = "x"', "renewal.soak: expected a duration"),
+        ('poll = "0s"', "renewal.poll: must be longer than nothing"),
+        ('on_deadline = "forget"', "renewal.on_deadline: Input should be 'keep' or 'withdraw'"),
+        ('certificate_authority = "ca1"', "renewal.certificate_authority: expected host and name of a CA"),
+        ('test_upn = "nobody"', "renewal.test_upn: expected a UPN"),
+        ('approval_deadline = "1d"', "renewal.approval_deadline: is shorter than approval_time"),
+        ('test_definition = "x"', "renewal.test_definition: needs test_rule and test_upn"),
+        ('test_rule = "x"', "renewal.test_rule: needs test_definition"),
+        ("maximum_denials = 0", "renewal.maximum_denials: "),
+        ('sok = "1d"', "renewal.sok: there is no such member"),
+    ],
+)
+def test_an_unusable_member_of_a_policy_is_named(place: Place, text: str, said: str) -> None:
+    """One line that names file, server and member."""
+    complaint = place.refused(f"{SERVER}[fas_servers.renewal]\n{text}")
+
+    assert complaint.startswith("[[fas_servers]] fas1.corp.example, ")
+    assert said in complaint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[fas_servers]]\nconnection = "local"', "[[fas_servers]] number 1, name: is missing"),
+        (
+            '[[fas_servers]]\nname = "a b"\nconnection = "local"',
+            "[[fas_servers]] a b, name: expected a name of letters",
+        ),
+        (SERVER + SERVER.replace("fas1", "FAS1"), "[[fas_servers]] name: FAS1.corp.example stands twice"),
+        (SERVER.replace("winrm", "ssh"), "connection: Input should be 'winrm' or 'local'"),
+        (SERVER.replace("winrm", "local") + "port = 1", 'port: is only for connection = "winrm"'),
+        (SERVER + 'program = "pwsh"', 'program: is only for connection = "local"'),
+        (SERVER + 'password = "secret"', "fas1.corp.example, password: there is no such member"),
+        (SERVER + 'username = "svc"', "password_file: is missing; only"),
+        (SERVER + 'password_file = "winrm-password"', "username: is missing beside password_file"),
+        (SERVER + 'auth = "basic"', "username and password_file: are needed"),
+        (SERVER + 'auth = "certificate"', "client_certificate and client_key: give both"),
+        (SERVER + 'username = "s"\npassword_file = "none"', "password_file: "),
+        (SERVER + 'username = "s"\npassword_file = "../x"', "password_file: ../x leads out of"),
+        (SERVER + 'ca_file = "missing.pem"', "ca_file: "),
+        ("[renewall]", "[renewall]: there is no such member"),
+        (MAIL.replace("[mail.smtp]", "[mail.imap]"), "[mail] imap: there is no such member"),
+        (MAIL.partition("[mail.smtp]")[0], "[mail]: smtp, graph, pickup: give one of the tables"),
+        (MAIL.replace('"ca@corp.example"', ""), "[mail] approvers: "),
+        (MAIL.replace("ca@corp", "ca@@corp"), "[mail] approvers.0: expected one mail address"),
+        (MAIL + 'security = "none"\nusername = "u"\npassword_file = "winrm-password"', "would send the credential"),
+        (MAIL + 'username = "u"', "[mail] smtp: username: goes with password_file"),
+        ('[[webhooks]]\nname = "ops"', "[[webhooks]] ops: url_file: give a file"),
+        ('[[webhooks]]\nname = "ops"\nurl = "http://x"', "[[webhooks]] ops, url: expected an address that begins"),
+        (
+            '[[revocation_lists]]\ncertificate_authority = "a\\\\b"\nurl = "ldap://x"\nissuer = "x"',
+            "url: expected an address that begins with http:// or https://",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named(place: Place, text: str, said: str) -> None:
+    """One line that names the table, the entry and the member, and what to do."""
+    assert said in place.refused(text)
+
+
+def test_a_password_is_never_in_the_file_itself(place: Place) -> None:
+    """It comes from a file of its own, and is not shown with the settings."""
+    settings = place.load(SERVER + ACCOUNT)
+    connection = settings.farm.servers[0].connection
+
+    assert isinstance(connection, WinRm)
+    assert (connection.username, connection.password) == ("CORP\\svc-fas", "pass word")
+    assert "pass word" not in repr(settings)
+
+
+@pytest.mark.platform
+@pytest.mark.skipif(os.name != "posix", reason="who may read a file is told by its mode")
+def test_a_secret_that_others_may_read_is_refused(place: Place) -> None:
+    """A password that another user of the machine knows is none."""
+    place.secret("winrm-password", "pass word", mode=0o640)
+
+    assert "password_file: others may read" in place.refused(SERVER + ACCOUNT)
+    assert "chmod 600" in place.refused(SERVER + ACCOUNT)
+
+
+@pytest.mark.parametrize("text", ["", "two\nlines", "x" * 5000])
+def test_a_file_that_does_not_hold_a_secret_alone_is_refused(place: Place, text: str) -> None:
+    """An empty password must not become a sign-in without one."""
+    place.secret("winrm-password", text)
+
+    assert "must hold the secret alone" in place.refused(SERVER + ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("approver", "who"),
+    [
+        ("FAS@corp.example", "the sender of this service's mail"),
+        ("svc-fas@corp.example", "the account that requests on fas1.corp.example"),
+    ],
+)
+def test_the_approver_is_not_the_requester(place: Place, approver: str, who: str) -> None:
+    """Who approves is a person other than what asks (promise 62)."""
+    complaint = place.refused(SERVER + ACCOUNT + MAIL.replace("ca@corp.example", approver))
+
+    assert complaint.startswith(f"[mail] approvers: {approver} is {who}; ")
+    assert "a person other than the requester" in complaint
+
+
+def test_mail_goes_out_by_what_is_configured(place: Place) -> None:
+    """Each transport has its own members, with secrets from files."""
+    (place.directory / "out").mkdir()
+    app = 'tenant = "t"\nclient_id = "c"\nclient_secret_file = "client-secret"\n'
+    smtp = place.load(MAIL + 'username = "fas@corp.example"\n[mail.smtp.xoauth2]\n' + app).channels.mail
+    head = MAIL.partition("[mail.smtp]")[0]
+    graph = place.load(f"{head}[mail.graph]\n{app}").channels.mail
+    pickup = place.load(f'{head}[mail.pickup]\ndirectory = "out"\n').channels.mail
+
+    assert isinstance(smtp, Mail)
+    assert isinstance(smtp.transport, Smtp)
+    assert smtp.transport.xoauth2 is not None
+    assert smtp.transport.xoauth2.client_secret == "app-secret"
+    assert graph is not None
+    assert isinstance(graph.transport, Graph)
+    assert graph.transport.app.client_secret == "app-secret"
+    assert pickup is not None
+    assert pickup.transport == Pickup(directory=str(place.directory / "out"))
+    assert (smtp.approvers, smtp.operators) == (("ca@corp.example",), ("ops@corp.example",))
+
+
+def test_the_address_of_a_webhook_is_a_secret(place: Place) -> None:
+    """Whoever has it can post, so it comes from a file too and is not shown."""
+    text = '[[webhooks]]\nname = "ops"\nurl_file = "teams-url"\nformat = "teams"\nurgent_only = true\n'
+    settings = place.load(text)
+
+    assert settings.channels.webhooks == (
+        Webhook(name="ops", url="https://teams.example/hook/abc", format=WebhookFormat.TEAMS, urgent_only=True),
+    )
+    assert "hook/abc" not in repr(settings)
+
+
+def test_a_revocation_list_has_one_issuer(place: Place) -> None:
+    """The key that must have signed a CRL is that of one certificate."""
+    now = datetime.now(UTC)
+    made = self_signed("ca", new_key(), not_before=now, not_after=now + timedelta(days=1))
+    pem = made.public_bytes(Encoding.PEM)
+    (place.directory / "ca.pem").write_bytes(pem)
+    (place.directory / "two.pem").write_bytes(pem + pem)
+    text = (
+        '[[revocation_lists]]\ncertificate_authority = "ca1\\\\Corp CA"\nurl = "http://ca1/c.crl"\nissuer = "ca.pem"\n'
+    )
+    (found,) = place.load(text).farm.revocation_lists
+
+    assert found.issuer == made.public_bytes(Encoding.DER)
+    assert "holds 2 certificates" in place.refused(text.replace("ca.pem", "two.pem"))
+
+
+def test_client_certificates_prove_who_asks(place: Place) -> None:
+    """With a certificate there is no password, and the key is private to this service."""
+    now = datetime.now(UTC)
+    made = self_signed("client", new_key(), not_before=now, not_after=now + timedelta(days=1))
+    (place.directory / "client.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    place.secret("client.key", "key")
+    text = f'{SERVER}auth = "certificate"\nclient_certificate = "client.pem"\nclient_key = "client.key"\n'
+    (server,) = place.load(text).farm.servers
+
+    assert isinstance(server.connection, WinRm)
+    assert server.connection.auth is WinRmAuth.CERTIFICATE
+    assert server.connection.client_key == str(place.secrets / "client.key")
+    assert "leave them out" in place.refused(text + ACCOUNT)
+
+
+def test_a_management_machine_does_not_read_its_own_log(place: Place) -> None:
+    """S123 and S124 are in the log of the FAS server, which is another machine where cmdlets carry its address."""
+    (server,) = place.load(SERVER.replace("winrm", "local") + 'address = "fas1.corp.example"\n').farm.servers
+
+    assert (server.address, server.read_events) == ("fas1.corp.example", False)
+
+
+def test_what_can_start_and_should_be_looked_at_is_told(place: Place) -> None:
+    """A lone server that must be in maintenance to switch would never switch (promise 61)."""
+    told = list(renewal_warnings(place.load(SERVER)))
+
+    assert [subject for subject, _ in told] == ["FAS server fas1.corp.example", "FAS server fas1.corp.example", "mail"]
+    assert "no other FAS server is configured" in told[0][1]
+    assert "without a test enrollment" in told[1][1]
+    quiet = f'[renewal]\ntest_upn = "t@corp.example"\n{SERVER}{SERVER.replace("fas1", "fas2")}{MAIL}'
+    assert list(renewal_warnings(place.load(quiet))) == []
+
+
+def test_a_file_that_is_no_toml_is_named(place: Place) -> None:
+    """The line says which file, and where in it."""
+    with pytest.raises(SettingsError, match=r"renewal_file: .*renewal.toml is not TOML: .*at end of document"):
+        place.load("[renewal")
