@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from evidence_service.renewal.model import (
     EnterMaintenance,
@@ -120,6 +121,29 @@ def observing_cmdlets() -> tuple[Cmdlet, ...]:
     )
 
 
+FAS_EVENTS = "Citrix.Authentication.FederatedAuthenticationService"
+PKI_EVENTS = "Citrix.Fas.PkiCore"
+
+
+def failure_events(since: timedelta) -> Cmdlet:
+    """S123 and S124 of the last `since`, newest first (`domain/fas.md` C)."""
+    age = int(since.total_seconds() * 1000)
+    return _events(FAS_EVENTS, f"(EventID=123 or EventID=124) and TimeCreated[timediff(@SystemTime) <= {age}]")
+
+
+def installed_events() -> Cmdlet:
+    """The certificates that FAS's PKI layer lists as installed: its event 1 (`domain/fas.md` C)."""
+    return _events(PKI_EVENTS, "EventID=1")
+
+
+def _events(provider: str, where: str) -> Cmdlet:
+    # A filter on a provider that is not registered finds nothing; -ProviderName would be an error.
+    query = f"*[System[Provider[@Name='{provider}'] and {where}]]"
+    return Cmdlet(
+        name="Get-WinEvent", parameters={"LogName": "Application", "FilterXPath": query, "MaxEvents": _MAX_EVENTS}
+    )
+
+
 def as_powershell(cmdlet: Cmdlet) -> str:
     """The call as a person would type it. For reading only: nothing executes this text."""
     parts = [cmdlet.name]
@@ -131,6 +155,7 @@ def as_powershell(cmdlet: Cmdlet) -> str:
     return " ".join(parts)
 
 
+_MAX_EVENTS = 500
 _SWITCHES = frozenset({"FullCertInfo", "Default"})
 
 

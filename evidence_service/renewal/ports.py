@@ -1,4 +1,4 @@
-"""What a tick needs of the world, as Protocols, and the two ways in which FAS can fail to answer."""
+"""What a tick needs of the world, as Protocols, and the ways in which FAS can fail to answer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ class FasUnreachable(Exception):  # noqa: N818 - a state of the world, named as 
 
 class FasAnswerUnknown(Exception):  # noqa: N818 - as above
     """A cmdlet was sent and no whole answer came: FAS may have done it (promise 46). `str()` is one line."""
+
+
+class FasRefused(Exception):  # noqa: N818 - as above
+    """FAS answered what only reads with an error, or with what cannot be read. `str()` is one line; nothing changed."""
+
+    def __init__(self, finding: Finding) -> None:
+        """Keep the finding, whose `where` is the cmdlet and `presented` FAS's own words."""
+        super().__init__(" ".join(f"{finding.where}: {finding.presented}".split()))
+        self.finding = finding
 
 
 class NotLeader(Exception):  # noqa: N818 - as above
@@ -39,7 +48,7 @@ class Fas(Protocol):
     """One FAS server."""
 
     def observe(self, now: datetime) -> Observation:
-        """What it reports, without neighbours and revocations. Raises FasUnreachable, FasAnswerUnknown."""
+        """What it reports, without neighbours and revocations. Raises FasUnreachable, FasAnswerUnknown, FasRefused."""
 
     def perform(self, act: Act) -> Performed:
         """Do it. Raises FasUnreachable where nothing was asked, FasAnswerUnknown where no answer came."""

@@ -122,6 +122,12 @@ class RenewalReason(Reason):
         "A cmdlet was sent and no answer came, so FAS may have done it. Nothing is repeated until FAS shows which.",
         "Usually nothing: FAS is read until it is known. If it lasts, see the FAS server.",
     )
+    NOT_UNDERSTOOD = (
+        "not_understood",
+        727,
+        "FAS answered with something that cannot be read, so nothing was concluded from the rest of the answer either.",
+        "Compare what FAS's PowerShell shows with the error; a FAS release newer than this service may be the cause.",
+    )
     LEAD_DOES_NOT_FIT = (
         "lead_does_not_fit",
         730,
