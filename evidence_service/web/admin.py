@@ -10,24 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import msgspec
-import structlog
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.requests import Request
+from starlette.routing import BaseRoute
 
 from evidence_service.access.model import Policy
 from evidence_service.access.policy import PolicyError, dump_policy, policy_of
-from evidence_service.adapters.config_store import Conflict, NotFound
 from evidence_service.adapters.database import StoreUnavailable
 from evidence_service.adapters.trust_store import RolloverState, SourceConfig
 from evidence_service.trust_admin.acts import (
@@ -40,7 +36,6 @@ from evidence_service.trust_admin.acts import (
 from evidence_service.trust_admin.documents import (
     MAX_AGGREGATE,
     MAX_SMALL,
-    PolicyMissing,
     SourceFailed,
     Unusable,
     read_authorities,
@@ -65,20 +60,30 @@ from evidence_service.trust_admin.views import (
     view_idp,
     view_idps,
 )
-from evidence_service.web.admin_auth import ACTOR
-from evidence_service.web.problems import Reply, json_reply, problem
+from evidence_service.web.calls import (
+    Answer,
+    Call,
+    Failure,
+    Handler,
+    Nothing,
+    expect,
+    flag,
+    json_body,
+    limited,
+    query_of,
+    routes_of,
+    whole,
+)
 from evidence_service.web.text import shown
 from evidence_service.web.wire import Malformed, read_json
 from idp_certs.model import Acceptance
 from idp_certs.reasons import TrustReason
 from idp_certs.rollover import Event
 
-PREFIX = "/api/v1"
 MAX_UPLOADS = 2
 """Documents read at a time: each may be as large as a federation's metadata."""
 MAX_BODY = MAX_AGGREGATE + MAX_SMALL
 
-_log = structlog.get_logger()
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
 _Pem = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SMALL)]
 _Note = Annotated[str, msgspec.Meta(max_length=1000)]
@@ -132,25 +137,6 @@ class RolloverApproval(msgspec.Struct, forbid_unknown_fields=True, frozen=True, 
     confirm: _Text | None = None
 
 
-class _Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """No members."""
-
-
-class Failure(Exception):  # noqa: N818 - an answer
-    """A request that ends with a problem."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        """What is answered."""
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
-
-
-_BodyT = TypeVar("_BodyT", bound=msgspec.Struct)
-_Answer = tuple[int, Any]
-_Handler = Callable[[Request, "Call"], Awaitable[_Answer]]
-
 _EVENTS = {
     "approve": Event.APPROVE,
     "retire": Event.RETIRE,
@@ -160,14 +146,6 @@ _EVENTS = {
 
 
 _ALL = "all"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """Who asks, and when (UTC)."""
-
-    actor: str
-    now: datetime
 
 
 class AdminApi:
@@ -181,7 +159,7 @@ class AdminApi:
 
     def routes(self) -> list[BaseRoute]:
         """Every call of the API."""
-        table: tuple[tuple[str, str, _Handler], ...] = (
+        table: tuple[tuple[str, str, Handler], ...] = (
             ("POST", "/idps", self._add),
             ("POST", "/idps:subscribe", self._subscribe),
             ("GET", "/idps", self._list),
@@ -197,25 +175,15 @@ class AdminApi:
             ("POST", "/rollovers/{rollover}/reject", self._reject),
             ("GET", "/alarms", self._alarms),
         )
-        return [Route(f"{PREFIX}{path}", self._endpoint(handler), methods=[method]) for method, path, handler in table]
+        return routes_of(table, self._clock)
 
-    def _endpoint(self, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
-            call = Call(actor=request.scope[ACTOR], now=self._clock())
-            reply = await _answered(handler, request, call)
-            route = request.scope["route"].path if "route" in request.scope else request.url.path
-            _log.info("admin_call", method=request.method, path=route, status=reply.status, actor=call.actor)
-            return _response(reply)
-
-        return endpoint
-
-    async def _add(self, request: Request, call: Call) -> _Answer:
-        query = _query(request, "dry_run", "entity_id")
-        dry_run = _flag(query, "dry_run")
+    async def _add(self, request: Request, call: Call) -> Answer:
+        query = query_of(request, "dry_run", "entity_id")
+        dry_run = flag(query, "dry_run")
         async with self._uploads:
             parts = await _upload_parts(request)
 
-            def work() -> _Answer:
+            def work() -> Answer:
                 upload, policy = _upload(parts, query.get("entity_id"))
                 plan = self._admin.plan_import(upload, policy=policy, now=call.now, actor=call.actor)
                 if not dry_run and not plan.is_known:
@@ -232,11 +200,11 @@ class AdminApi:
 
             return await asyncio.to_thread(work)
 
-    async def _subscribe(self, request: Request, call: Call) -> _Answer:
-        dry_run = _flag(_query(request, "dry_run"), "dry_run")
-        wanted = await _json_body(request, NewSubscription)
+    async def _subscribe(self, request: Request, call: Call) -> Answer:
+        dry_run = flag(query_of(request, "dry_run"), "dry_run")
+        wanted = await json_body(request, NewSubscription)
 
-        def work() -> _Answer:
+        def work() -> Answer:
             plan = self._admin.plan_subscription(_subscription(wanted), now=call.now, actor=call.actor)
             outcome = None
             if not dry_run:
@@ -254,13 +222,13 @@ class AdminApi:
 
         return await asyncio.to_thread(work)
 
-    async def _list(self, request: Request, call: Call) -> _Answer:
-        _query(request)
+    async def _list(self, request: Request, call: Call) -> Answer:
+        query_of(request)
         views = await asyncio.to_thread(view_idps, self._admin, call.now)
         return 200, {"idps": [idp_json(each, call.now) for each in views]}
 
-    async def _show(self, request: Request, call: Call) -> _Answer:
-        _query(request)
+    async def _show(self, request: Request, call: Call) -> Answer:
+        query_of(request)
         return 200, await asyncio.to_thread(self._idp, request, call)
 
     def _idp(self, request: Request, call: Call) -> dict[str, Any]:
@@ -269,11 +237,11 @@ class AdminApi:
     def _entity_id(self, request: Request) -> str:
         return find_entity_id(self._admin, unquote(request.path_params["idp"]))
 
-    async def _patch(self, request: Request, call: Call) -> _Answer:
-        dry_run = _flag(_query(request, "dry_run"), "dry_run")
-        wanted = await _json_body(request, IdpPatch)
+    async def _patch(self, request: Request, call: Call) -> Answer:
+        dry_run = flag(query_of(request, "dry_run"), "dry_run")
+        wanted = await json_body(request, IdpPatch)
 
-        def work() -> _Answer:
+        def work() -> Answer:
             entity_id = self._entity_id(request)
             config, before = self._admin.config, self._admin.config.get_idp(self._entity_id(request))
             policy = before.policy
@@ -294,10 +262,10 @@ class AdminApi:
 
         return await asyncio.to_thread(work)
 
-    async def _remove(self, request: Request, call: Call) -> _Answer:
-        dry_run = _flag(_query(request, "dry_run"), "dry_run")
+    async def _remove(self, request: Request, call: Call) -> Answer:
+        dry_run = flag(query_of(request, "dry_run"), "dry_run")
 
-        def work() -> _Answer:
+        def work() -> Answer:
             entity_id = self._entity_id(request)
             if not dry_run:
                 self._admin.config.remove_idp(entity_id, now=call.now, actor=call.actor)
@@ -305,11 +273,11 @@ class AdminApi:
 
         return await asyncio.to_thread(work)
 
-    async def _refresh(self, request: Request, call: Call) -> _Answer:
-        dry_run = _flag(_query(request, "dry_run"), "dry_run")
-        await _json_body(request, _Nothing)
+    async def _refresh(self, request: Request, call: Call) -> Answer:
+        dry_run = flag(query_of(request, "dry_run"), "dry_run")
+        await json_body(request, Nothing)
 
-        def work() -> _Answer:
+        def work() -> Answer:
             entity_id = self._entity_id(request)
             if not dry_run:
                 return 200, {**refreshed_json(self._admin.refresh(entity_id, now=call.now)), "dry_run": False}
@@ -323,21 +291,21 @@ class AdminApi:
 
         return await asyncio.to_thread(work)
 
-    async def _certificates(self, request: Request, call: Call) -> _Answer:
-        _query(request)
+    async def _certificates(self, request: Request, call: Call) -> Answer:
+        query_of(request)
 
-        def work() -> _Answer:
+        def work() -> Answer:
             view = view_idp(self._admin, self._entity_id(request), call.now)
             return 200, {"certificates": [certificate_view_json(each, call.now) for each in view.certificates]}
 
         return await asyncio.to_thread(work)
 
-    async def _act(self, request: Request, call: Call) -> _Answer:
-        dry_run = _flag(_query(request, "dry_run"), "dry_run")
-        wanted = await _json_body(request, KeyDecision)
+    async def _act(self, request: Request, call: Call) -> Answer:
+        dry_run = flag(query_of(request, "dry_run"), "dry_run")
+        wanted = await json_body(request, KeyDecision)
         event = _EVENTS[request.url.path.rpartition("/")[2]]
 
-        def work() -> _Answer:
+        def work() -> Answer:
             entity_id = self._entity_id(request)
             planned = plan_key_act(self._admin, entity_id, request.path_params["sha256"], event, now=call.now)
             answer: dict[str, Any] = {
@@ -364,35 +332,35 @@ class AdminApi:
 
         return await asyncio.to_thread(work)
 
-    async def _rollovers(self, request: Request, call: Call) -> _Answer:
+    async def _rollovers(self, request: Request, call: Call) -> Answer:
         """Those that wait; with `?state=held|approved|rejected|superseded|all` those in that state, or all.
 
         Damaged ones are among them, whatever their state.
         """
-        state = _query(request, "state").get("state", RolloverState.HELD.value)
+        state = query_of(request, "state").get("state", RolloverState.HELD.value)
         if state not in (*RolloverState, _ALL):
             raise Malformed(f"state: expected one of {', '.join((*RolloverState, _ALL))}")
 
-        def work() -> _Answer:
+        def work() -> Answer:
             found = self._admin.trust.list_rollovers(state=None if state == _ALL else state)
             return 200, {"rollovers": [rollover_json(each, call.now) for each in found]}
 
         return await asyncio.to_thread(work)
 
-    async def _rollover(self, request: Request, call: Call) -> _Answer:
+    async def _rollover(self, request: Request, call: Call) -> Answer:
         """One, by its ID or at least the first 8 digits of it."""
-        _query(request)
+        query_of(request)
 
-        def work() -> _Answer:
+        def work() -> Answer:
             return 200, rollover_json(find_rollover(self._admin, request.path_params["rollover"]), call.now)
 
         return await asyncio.to_thread(work)
 
-    async def _approve(self, request: Request, call: Call) -> _Answer:
-        _query(request)
-        wanted = await _json_body(request, RolloverApproval)
+    async def _approve(self, request: Request, call: Call) -> Answer:
+        query_of(request)
+        wanted = await json_body(request, RolloverApproval)
 
-        def work() -> _Answer:
+        def work() -> Answer:
             stored = find_rollover(self._admin, request.path_params["rollover"])
             name, digits = stored.id, stored.id[:SHORTEST_PREFIX]
             if stored.state is RolloverState.REJECTED and wanted.confirm != digits:
@@ -408,122 +376,25 @@ class AdminApi:
 
         return await asyncio.to_thread(work)
 
-    async def _reject(self, request: Request, call: Call) -> _Answer:
-        _query(request)
-        wanted = await _json_body(request, RolloverDecision)
+    async def _reject(self, request: Request, call: Call) -> Answer:
+        query_of(request)
+        wanted = await json_body(request, RolloverDecision)
 
-        def work() -> _Answer:
+        def work() -> Answer:
             name = find_rollover(self._admin, request.path_params["rollover"]).id
             self._admin.trust.reject_rollover(name, now=call.now, actor=call.actor, note=wanted.note)
             return 200, rollover_json(self._admin.trust.get_rollover(name), call.now)
 
         return await asyncio.to_thread(work)
 
-    async def _alarms(self, request: Request, call: Call) -> _Answer:  # noqa: ARG002 - as all
-        _query(request)
+    async def _alarms(self, request: Request, call: Call) -> Answer:  # noqa: ARG002 - as all
+        query_of(request)
         alarms = await asyncio.to_thread(self._admin.trust.open_alarms)
         return 200, {"alarms": [alarm_json(each) for each in alarms]}
 
 
 def _named(entity_id: str) -> dict[str, Any]:
     return {"id": short_id(entity_id), "entity_id": entity_id}
-
-
-async def _answered(handler: _Handler, request: Request, call: Call) -> Reply:
-    """The answer, or the problem that came of it."""
-    try:
-        status, answer = await handler(request, call)
-    except (Failure, Malformed, Unusable, NotFound, Conflict, SourceFailed, StoreUnavailable) as error:
-        return _problem(error)
-    except ClientDisconnect:
-        return problem(400, "malformed", "the body is not complete")
-    except Exception as error:  # noqa: BLE001 - outside of here the answer would lack its headers
-        _log.error("admin_call_failed", exc_info=error)
-        return problem(500, "internal_error")
-    return json_reply(msgspec.json.encode(answer), status)
-
-
-def _problem(error: Exception) -> Reply:
-    """What the caller learns of a request that was refused."""
-    text = _line(error)
-    match error:
-        case Failure():
-            return problem(error.status, error.code, error.detail)
-        case Malformed():
-            return problem(400, "malformed", text)
-        case PolicyMissing():
-            return problem(422, "policy_missing", f"policy: {text}; give `policy`")
-        case Unusable():
-            return problem(422, error.code, text if text.startswith(f"{error.member}:") else f"{error.member}: {text}")
-        case NotFound():
-            return problem(404, "not_found", text)
-        case Conflict():
-            return problem(409, "conflict", text)
-        case SourceFailed():
-            return problem(502, str(error.finding.reason), text)
-        case _:
-            return problem(503, "store_unavailable", text)
-
-
-def _line(error: Exception) -> str:
-    return shown(str(error), 2000)
-
-
-def _response(reply: Reply) -> Response:
-    return Response(reply.body, reply.status, {name.decode(): value.decode() for name, value in reply.headers})
-
-
-def _query(request: Request, *allowed: str) -> dict[str, str]:
-    """The parameters, each known and given once. Raises Malformed."""
-    found: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
-        if name not in allowed:
-            known = f"; known are {', '.join(allowed)}" if allowed else ""
-            raise Malformed(f"{shown(name, 64)}: there is no such query parameter{known}")
-        if name in found:
-            raise Malformed(f"{name}: the query parameter is given more than once")
-        found[name] = value
-    return found
-
-
-def _flag(query: Mapping[str, str], name: str) -> bool:
-    value = query.get(name, "false")
-    if value not in ("true", "false"):
-        raise Malformed(f"{name}: expected true or false")
-    return value == "true"
-
-
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives, and not more than `limit` bytes. Raises Failure."""
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise Failure(status=413, code="too_large", detail=f"the body is larger than {limit} bytes")
-        yield chunk
-
-
-async def _whole(request: Request, limit: int) -> bytes:
-    return b"".join([chunk async for chunk in _limited(request, limit)])
-
-
-async def _json_body(request: Request, kind: type[_BodyT]) -> _BodyT:
-    """The body as JSON; without one, the members' defaults. Raises Failure and Malformed."""
-    body = await _whole(request, MAX_SMALL)
-    if body:
-        _expect(request, "application/json")
-    return read_json(body or b"{}", kind)
-
-
-def _expect(request: Request, *allowed: str) -> tuple[str, dict[bytes, bytes]]:
-    """The media type, one of `allowed`, and its parameters. Raises Failure."""
-    kind, parameters = parse_options_header(request.headers.get("content-type", ""))
-    media = kind.decode("ascii", "replace").lower()
-    if media not in allowed:
-        raise Failure(
-            status=415, code="unsupported_media_type", detail=f"Content-Type: expected {' or '.join(allowed)}"
-        )
-    return media, parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -540,15 +411,15 @@ _XML = ("application/samlmetadata+xml", "application/xml", "text/xml")
 
 
 async def _upload_parts(request: Request) -> _Parts:
-    media, parameters = _expect(request, "application/json", *_XML, "multipart/form-data")
+    media, parameters = expect(request, "application/json", *_XML, "multipart/form-data")
     if media == "application/json":
-        return _Parts(members=read_json(await _whole(request, MAX_SMALL), NewIdp))
+        return _Parts(members=read_json(await whole(request, MAX_SMALL), NewIdp))
     if media in _XML:
-        return _Parts(document=await _whole(request, MAX_AGGREGATE))
+        return _Parts(document=await whole(request, MAX_AGGREGATE))
     if not parameters.get(b"boundary"):
         raise Malformed("Content-Type: multipart/form-data without a boundary")
     parser = MultiPartParser(
-        request.headers, _limited(request, MAX_BODY), max_files=2, max_fields=3, max_part_size=MAX_SMALL
+        request.headers, limited(request, MAX_BODY), max_files=2, max_fields=3, max_part_size=MAX_SMALL
     )
     try:
         form = await parser.parse()
