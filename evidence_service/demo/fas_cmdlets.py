@@ -1,0 +1,565 @@
+"""The cmdlets of a simulated FAS server: their parameters by release, and the properties of what they write.
+
+Names, parameters and properties are those of `domain/fas.md` A.2 to A.5. What is NOT FOUND there is made up, and so
+are `DenyReason` of a denied request, `Oid` and `Sddl` of a template, and `Success` of a DiagnosticTestResult.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from cryptography.hazmat.primitives import hashes
+
+from evidence_service.demo.fas_server import (
+    SUBJECT,
+    AuthorizationEntry,
+    CmdletError,
+    Definition,
+    Event,
+    Rule,
+    SimulatedFas,
+)
+
+
+class Word(str):
+    """A member of an enumeration, which travels with its number."""
+
+    __slots__ = ()
+
+
+class Guid(str):
+    """A GUID, which travels as one."""
+
+    __slots__ = ()
+
+
+PsObject = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One cmdlet called by `account` on `machine`; `arguments` are bound: names as documented, types as declared."""
+
+    machine: SimulatedFas
+    servers: Mapping[str, SimulatedFas]
+    account: str
+    now: datetime
+    arguments: Mapping[str, object]
+
+    @property
+    def target(self) -> SimulatedFas:
+        """The FAS server that -Address names. Raises CmdletError for one that this farm does not have."""
+        address = self.text("Address")
+        if not address or address.casefold() == "localhost":
+            return self.machine
+        target = self.servers.get(address.casefold())
+        if target is None:
+            raise CmdletError(f"Unknown server: {address}", "UnknownServer", "ObjectNotFound")
+        if target.unreachable:
+            message = f"There was no endpoint listening at http://{target.name}/ that could accept the message."
+            raise CmdletError(message, "EndpointNotFound", "ConnectionError")
+        return target
+
+    def text(self, name: str, default: str = "") -> str:
+        """A string argument."""
+        value = self.arguments.get(name)
+        return default if value is None else str(value)
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """A Boolean or switch argument."""
+        return bool(self.arguments.get(name, default))
+
+    def texts(self, name: str) -> tuple[str, ...] | None:
+        """A list argument; None: not given."""
+        value = self.arguments.get(name)
+        return value if isinstance(value, tuple) else None
+
+
+Handler = Callable[[Call], Iterable[PsObject]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """A cmdlet: its parameters with their types, those that must be given, and the first release that has it."""
+
+    handler: Handler
+    parameters: Mapping[str, str]
+    mandatory: tuple[str, ...] = ()
+    since: str = "7.17"
+    administers: bool = True
+
+
+_STANDARD = {"Address": "String", "UserName": "String", "Password": "String"}
+_COMMON = frozenset({"erroraction", "warningaction", "verbose", "debug", "informationaction"})
+_ALIASES = {"mstemplate": "CertificateTemplate"}
+
+
+def run(name: str, call: Call) -> tuple[PsObject, ...]:
+    """Bind and run. Raises CmdletError with what PowerShell or FAS would write."""
+    spec = next((each for key, each in CMDLETS.items() if key.casefold() == name.casefold()), None)
+    if spec is None or not call.machine.since(spec.since):
+        message = (
+            f"The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program."
+        )
+        raise CmdletError(message, "CommandNotFoundException", "ObjectNotFound")
+    bound = replace(call, arguments=_bind(name, _parameters(name, spec, call.machine), spec.mandatory, call.arguments))
+    if spec.administers:
+        target = bound.target
+        if call.account.casefold() not in {each.casefold() for each in target.administrators}:
+            target.administered(1, f"[{call.account}] is not a member of the Administrators group")
+            raise CmdletError("Access is denied.", category="PermissionDenied")
+    return tuple(spec.handler(bound))
+
+
+def _parameters(name: str, spec: Spec, machine: SimulatedFas) -> dict[str, str]:
+    parameters = {**spec.parameters}
+    if name.casefold() == "get-fasauthorizationcertificate" and not machine.since("2003"):
+        parameters["FullCertInfo"] = "Boolean"
+    if name.casefold() == "remove-fasauthorizationcertificate" and not machine.since("1903"):
+        del parameters["DeleteUserCerts"]
+    return parameters
+
+
+def _bind(
+    cmdlet: str, parameters: Mapping[str, str], mandatory: tuple[str, ...], given: Mapping[str, object]
+) -> dict[str, object]:
+    known = {each.casefold(): each for each in parameters}
+    type_name = "Citrix.Authentication.FederatedAuthenticationService." + cmdlet.replace("-", "") + "Command"
+    bound: dict[str, object] = {}
+    for raw, value in given.items():
+        asked = raw.lstrip("-").rstrip(":")
+        name = known.get(asked.casefold()) or known.get(_ALIASES.get(asked.casefold(), "").casefold())
+        if name is not None:
+            bound[name] = _convert(name, parameters[name], value, type_name)
+        elif asked.casefold() not in _COMMON:
+            raise CmdletError(
+                f"A parameter cannot be found that matches parameter name '{asked}'.",
+                f"NamedParameterNotFound,{type_name}",
+                "InvalidArgument",
+            )
+    missing = [each for each in mandatory if bound.get(each) in (None, "", ())]
+    if missing:
+        raise CmdletError(
+            f"Cannot process command because of one or more missing mandatory parameters: {' '.join(missing)}.",
+            f"MissingMandatoryParameter,{type_name}",
+            "InvalidArgument",
+        )
+    return bound
+
+
+def _convert(name: str, wanted: str, value: object, type_name: str) -> object:
+    if wanted == "Switch":
+        return value is None or bool(value)
+    if value is None and wanted != "String":
+        message = f"Missing an argument for parameter '{name}'. Specify a parameter of type 'System.{wanted}'."
+        raise CmdletError(message, f"MissingArgument,{type_name}", "InvalidArgument")
+    if wanted == "String[]":
+        return tuple(str(each) for each in value) if isinstance(value, list | tuple) else (str(value),)
+    if wanted == "Int32[]":
+        return tuple(int(str(each)) for each in value) if isinstance(value, list | tuple) else (int(str(value)),)
+    fits = {"Boolean": bool | int, "Int32": int, "TimeSpan": timedelta, "String": str | None}.get(wanted, object)
+    if not isinstance(value, fits):
+        if wanted == "String" and not isinstance(value, list | tuple | dict | bytes):
+            return str(value)
+        message = (
+            f"Cannot process argument transformation on parameter '{name}'. "
+            f'Cannot convert value "{value}" to type "System.{wanted}".'
+        )
+        raise CmdletError(message, f"ParameterArgumentTransformationError,{type_name}", "InvalidData")
+    return bool(value) if wanted == "Boolean" else value
+
+
+def _authorization(server: SimulatedFas, entry: AuthorizationEntry, *, full: bool) -> PsObject:
+    shown: dict[str, object] = {
+        "Id": Guid(entry.id),
+        "Address": entry.address,
+        "TrustArea": None if entry.trust_area is None else Guid(entry.trust_area),
+        "CertificateRequest": entry.request_pem,
+        "Status": Word(server.status(entry)),
+    }
+    if shown["Status"] == "Denied":
+        shown["DenyReason"] = entry.denial
+    if full:
+        certificate, request = entry.certificate, entry.request
+        shown |= {
+            "ExpiryDate": None if certificate is None else certificate.not_valid_after_utc,
+            "ThumbPrint": None if certificate is None else certificate.fingerprint(hashes.SHA1()).hex().upper(),  # noqa: S303 - Windows' name of a certificate
+            "CertificateRequestId": None if request is None else request.number,
+            "PrivateKeyProvider": "Microsoft Software Key Storage Provider",
+            "PrivateKeyIsCng": True,
+            "KeyLength": entry.key.key_size,
+            "Exportable": request is not None and request.exportable,
+        }
+    return shown
+
+
+def _get_authorization(call: Call) -> Iterable[PsObject]:
+    server, address = call.target, call.text("CertificateAuthority")
+    full = call.flag("FullCertInfo", default=not server.since("2003"))
+    for entry in server.certificates.values():
+        if not address or entry.address.casefold() == address.casefold():
+            yield _authorization(server, entry, full=full)
+
+
+def _new_authorization(call: Call) -> Iterable[PsObject]:
+    server, template = call.target, call.text("CertificateTemplate")
+    authorization = call.text("AuthorizationTemplate", template + "_ManualAuthorization")
+    entry = server.request(call.text("CertificateAuthority"), template, authorization, call.account)
+    if server.since("2003"):
+        yield _authorization(server, entry, full=False)
+
+
+def _new_request(call: Call) -> Iterable[PsObject]:
+    server = call.target
+    yield _authorization(server, server.request_offline(call.text("DistinguishedName", SUBJECT)), full=False)
+
+
+def _import_response(call: Call) -> Iterable[PsObject]:
+    path, server = call.text("Pkcs7CertificateFile"), call.target
+    data = call.machine.files.get(path.casefold())
+    if data is None:
+        raise CmdletError(f"Could not find file '{path}'.", "FileNotFound", "ObjectNotFound")
+    yield _authorization(server, server.accept(call.text("Id"), data), full=True)
+
+
+def _remove_authorization(call: Call) -> Iterable[PsObject]:
+    call.target.remove(call.text("Id"), call.account, delete_users=call.flag("DeleteUserCerts", default=True))
+    return ()
+
+
+def _get_definition(call: Call) -> Iterable[PsObject]:
+    server, name = call.target, call.text("Name")
+    for each in (server.definition(name),) if name else server.definitions.values():
+        yield {
+            "Name": each.name,
+            "MsTemplate": each.template,
+            "CertificateAuthorities": list(each.certificate_authorities),
+            "AuthorizationCertificate": Guid(each.authorization_certificate),
+            "PolicyOids": each.policy_oids or None,
+            "InSession": each.in_session,
+        }
+
+
+def _set_definition(call: Call) -> Iterable[PsObject]:
+    server = call.target
+    definition = server.definition(call.text("Name"))
+    definition.template = call.text("CertificateTemplate", definition.template)
+    definition.authorization_certificate = call.text(
+        "AuthorizationCertificate", definition.authorization_certificate
+    ).lower()
+    definition.certificate_authorities = call.texts("CertificateAuthorities") or definition.certificate_authorities
+    definition.policy_oids = call.text("PolicyOids", definition.policy_oids)
+    definition.in_session = call.flag("InSession", default=definition.in_session)
+    server.administered(7, f"Administrator [{call.account}] updating Certificate Definition [{definition.name}]")
+    return ()
+
+
+def _new_definition(call: Call) -> Iterable[PsObject]:
+    server, template = call.target, call.text("CertificateTemplate")
+    name = call.text("Name", template)
+    if name.casefold() in {each.casefold() for each in server.definitions}:
+        raise CmdletError(f"A certificate definition named {name} exists already", category="ResourceExists")
+    server.definitions[name] = Definition(
+        name=name,
+        template=template,
+        authorization_certificate=call.text("AuthorizationCertificate").lower(),
+        certificate_authorities=call.texts("CertificateAuthorities") or (),
+        policy_oids=call.text("PolicyOids"),
+        in_session=call.flag("InSession"),
+    )
+    server.administered(6, f"Administrator [{call.account}] creating Certificate Definition [{name}]")
+    return ()
+
+
+def _remove_definition(call: Call) -> Iterable[PsObject]:
+    server = call.target
+    name = server.definition(call.text("Name")).name
+    del server.definitions[name]
+    server.administered(8, f"Administrator [{call.account}] deleting Certificate Definition [{name}]")
+    return ()
+
+
+def _get_rule(call: Call) -> Iterable[PsObject]:
+    server, name = call.target, call.text("Name")
+    for each in (server.rule(name),) if name else server.rules.values():
+        yield {"Name": each.name, "CertificateDefinitions": list(each.definitions), **each.acls}
+
+
+def _set_rule(call: Call) -> Iterable[PsObject]:
+    server = call.target
+    rule: Rule = server.rule(call.text("Name"))
+    rule.definitions = call.texts("CertificateDefinitions") or rule.definitions
+    rule.acls |= {acl: call.text(acl, text) for acl, text in rule.acls.items()}
+    server.administered(10, f"Administrator [{call.account}] updating Rule [{rule.name}]")
+    return ()
+
+
+def _get_server(call: Call) -> Iterable[PsObject]:
+    servers = (call.target,) if call.text("Address") else call.servers.values()
+    return tuple(
+        {"Address": each.name, "MaintenanceMode": None if each.unreachable else each.maintenance} for each in servers
+    )
+
+
+def _set_server(call: Call) -> Iterable[PsObject]:
+    server = call.target
+    if "MaintenanceMode" in call.arguments:
+        server.maintenance = call.flag("MaintenanceMode")
+        server.administered(3, f"Administrator [{call.account}] setting Maintenance Mode to [{server.maintenance}]")
+    return ()
+
+
+def _test_signing(call: Call) -> Iterable[PsObject]:
+    call.target.enroll(
+        call.text("UserPrincipalName"), call.text("Rule"), call.text("CertificateDefinition") or None, test=True
+    )
+    yield {"Success": True}
+
+
+def _new_user(call: Call) -> Iterable[PsObject]:
+    server = call.target
+    user = server.enroll(
+        call.text("UserPrincipalName"), call.text("Rule"), call.text("CertificateDefinition"), test=False
+    )
+    server.administered(12, f"Administrator [{call.account}] creating certificate for [{user.upn}]")
+    yield {"UserPrincipalName": user.upn, "ExpiryDate": user.expires}
+
+
+def _get_users(call: Call) -> Iterable[PsObject]:
+    upn = call.text("UserPrincipalName").casefold()
+    matching = [each for each in call.target.users if not upn or each.upn.casefold() == upn]
+    count = call.arguments.get("MaximumRecordCount", 250)
+    for each in matching[: count if isinstance(count, int) else 250]:
+        yield {"UserPrincipalName": each.upn, "ExpiryDate": each.expires}
+
+
+def _get_authority(call: Call) -> Iterable[PsObject]:
+    ca, address = call.machine.ca, call.text("Address")
+    if address and address.casefold() != ca.address.casefold():
+        return
+    shown: dict[str, object] = {
+        "Address": ca.address,
+        "IsDefault": True,
+        "PublishedTemplates": sorted(ca.published),
+    }
+    if call.machine.since("2112"):
+        shown["IsAccessible"] = not ca.unreachable
+    yield shown
+
+
+def _get_template(call: Call) -> Iterable[PsObject]:
+    name = call.text("Name").casefold()
+    for each in call.machine.ca.templates.values():
+        if not name or each.name.casefold() == name:
+            yield {"Name": each.name, "Oid": each.oid, "Sddl": each.sddl}
+
+
+def _get_monitor(call: Call) -> Iterable[PsObject]:
+    monitor = call.target.monitor
+    days, rest = divmod(int(monitor.interval.total_seconds()), 86400)
+    hours, minutes = rest // 3600, rest % 3600 // 60
+    yield {
+        "Enabled": monitor.enabled,
+        "WarningThreshold": f"{monitor.warning.days}.00:00:00",
+        "CheckInterval": f"{days}.{hours:02}:{minutes:02}:00",
+    }
+
+
+def _get_events(call: Call) -> Iterable[PsObject]:
+    found = sorted(_filtered(call), key=lambda each: (each.at, each.record), reverse=not call.flag("Oldest"))
+    if not found:
+        raise CmdletError(
+            "No events were found that match the specified selection criteria.",
+            "NoMatchingEventsFound,Microsoft.PowerShell.Commands.GetWinEventCommand",
+            "ObjectNotFound",
+            terminating=False,
+        )
+    most = call.arguments.get("MaxEvents")
+    for each in found[: most if isinstance(most, int) else None]:
+        yield {
+            "Message": each.message,
+            "Id": each.event,
+            "ProviderName": each.provider,
+            "LogName": "Application",
+            "RecordId": each.record,
+            "MachineName": call.machine.name,
+            "TimeCreated": each.at,
+            "LevelDisplayName": each.level,
+        }
+
+
+def _filtered(call: Call) -> list[Event]:
+    """What of the log is asked for: by provider, by ids and from a time, in each form that Get-WinEvent takes."""
+    table = call.arguments.get("FilterHashtable")
+    wanted = {str(key).casefold(): value for key, value in table.items()} if isinstance(table, dict) else {}
+    query = call.text("FilterXPath")
+    providers = {*(call.texts("ProviderName") or ()), *_many(wanted.get("providername"))}
+    providers |= set(re.findall(r"@Name\s*=\s*['\"]([^'\"]+)['\"]", query))
+    ids = {int(str(each)) for each in _many(wanted.get("id"))} | set(
+        map(int, re.findall(r"EventID\s*=\s*(\d+)", query))
+    )
+    start = wanted.get("starttime")
+    if age := re.search(r"timediff\(@SystemTime\)\s*<=?\s*(\d+)", query):
+        start = call.now - timedelta(milliseconds=int(age[1]))
+    if since := re.search(r"@SystemTime\s*>=?\s*['\"]([^'\"]+)['\"]", query):
+        start = datetime.fromisoformat(since[1]).astimezone(UTC)
+    return [
+        each
+        for each in call.machine.events
+        if (not providers or each.provider in providers)
+        and (not ids or each.event in ids)
+        and (not isinstance(start, datetime) or each.at >= start)
+    ]
+
+
+def _many(value: object) -> tuple[object, ...]:
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _set_content(call: Call) -> Iterable[PsObject]:
+    value = call.arguments["Value"]
+    data = value if isinstance(value, bytes) else bytes(value) if isinstance(value, list) else str(value).encode()
+    call.machine.files[_path(call)] = data
+    return ()
+
+
+def _remove_item(call: Call) -> Iterable[PsObject]:
+    if call.machine.files.pop(_path(call), None) is None:
+        raise CmdletError(
+            f"Cannot find path '{_path(call)}' because it does not exist.",
+            "PathNotFound,Microsoft.PowerShell.Commands.RemoveItemCommand",
+            "ObjectNotFound",
+            terminating=False,
+        )
+    return ()
+
+
+def _path(call: Call) -> str:
+    return call.text("LiteralPath", call.text("Path")).casefold()
+
+
+def _add_snapin(call: Call) -> Iterable[PsObject]:
+    if call.text("Name") != "Citrix.Authentication.FederatedAuthenticationService.V1":
+        message = f"No snap-ins have been registered for the name {call.text('Name')}."
+        raise CmdletError(message, "AddPSSnapInRead,Microsoft.PowerShell.Commands.AddPSSnapinCommand")
+    return ()
+
+
+_DEFINITION = {
+    "Name": "String",
+    "CertificateTemplate": "String",
+    "AuthorizationCertificate": "String",
+    "CertificateAuthorities": "String[]",
+    "PolicyOids": "String",
+    "InSession": "Boolean",
+}
+_USER = {
+    "UserPrincipalName": "String",
+    "Rule": "String",
+    "CertificateDefinition": "String",
+    "SecurityContext": "String",
+}
+_ACLS = ("StoreFrontAcl", "UserAcl", "VdaAcl", "DelegatedAdministrationAcl")
+
+CMDLETS: Mapping[str, Spec] = {
+    "Get-FasAuthorizationCertificate": Spec(
+        handler=_get_authorization,
+        parameters={"CertificateAuthority": "String", "FullCertInfo": "Switch", **_STANDARD},
+    ),
+    "New-FasAuthorizationCertificate": Spec(
+        handler=_new_authorization,
+        parameters={
+            "CertificateAuthority": "String",
+            "CertificateTemplate": "String",
+            "AuthorizationTemplate": "String",
+            **_STANDARD,
+        },
+        mandatory=("CertificateAuthority", "CertificateTemplate"),
+    ),
+    "Remove-FasAuthorizationCertificate": Spec(
+        handler=_remove_authorization,
+        parameters={"Id": "String", "DeleteUserCerts": "Boolean", **_STANDARD},
+        mandatory=("Id",),
+    ),
+    "New-FasAuthorizationCertificateRequest": Spec(
+        handler=_new_request, parameters={"DistinguishedName": "String", "UseTPM": "Boolean", **_STANDARD}
+    ),
+    "Import-FasAuthorizationCertificateResponse": Spec(
+        handler=_import_response,
+        parameters={"Id": "String", "Pkcs7CertificateFile": "String", **_STANDARD},
+        mandatory=("Id", "Pkcs7CertificateFile"),
+    ),
+    "Get-FasCertificateDefinition": Spec(handler=_get_definition, parameters={"Name": "String", **_STANDARD}),
+    "Set-FasCertificateDefinition": Spec(
+        handler=_set_definition, parameters={**_DEFINITION, **_STANDARD}, mandatory=("Name",)
+    ),
+    "New-FasCertificateDefinition": Spec(
+        handler=_new_definition,
+        parameters={**_DEFINITION, **_STANDARD},
+        mandatory=("CertificateTemplate", "AuthorizationCertificate", "CertificateAuthorities"),
+    ),
+    "Remove-FasCertificateDefinition": Spec(
+        handler=_remove_definition, parameters={"Name": "String", **_STANDARD}, mandatory=("Name",)
+    ),
+    "Get-FasRule": Spec(handler=_get_rule, parameters={"Name": "String", **_STANDARD}),
+    "Set-FasRule": Spec(
+        handler=_set_rule,
+        parameters={
+            "Name": "String",
+            "CertificateDefinitions": "String[]",
+            **dict.fromkeys(_ACLS, "String"),
+            **_STANDARD,
+        },
+        mandatory=("Name",),
+    ),
+    "Get-FasServer": Spec(handler=_get_server, parameters=_STANDARD),
+    "Set-FasServer": Spec(handler=_set_server, parameters={"MaintenanceMode": "Boolean", **_STANDARD}),
+    "Test-FasCertificateSigningRequest": Spec(
+        handler=_test_signing,
+        parameters={**_USER, "CertificateAuthority": "String", "ReuseCachedTestKey": "Boolean", **_STANDARD},
+        mandatory=("UserPrincipalName", "Rule"),
+        since="1906",
+    ),
+    "New-FasUserCertificate": Spec(
+        handler=_new_user,
+        parameters={**_USER, **_STANDARD},
+        mandatory=("UserPrincipalName", "Rule", "CertificateDefinition"),
+    ),
+    "Get-FasUserCertificate": Spec(
+        handler=_get_users,
+        parameters={**_USER, "KeyInfo": "Boolean", "MaximumRecordCount": "Int32", **_STANDARD},
+    ),
+    "Get-FasMsCertificateAuthority": Spec(
+        handler=_get_authority, parameters={"Address": "String", "Default": "Switch"}, administers=False
+    ),
+    "Get-FasMsTemplate": Spec(handler=_get_template, parameters={"Name": "String"}, administers=False),
+    "Get-FasRaCertificateMonitor": Spec(handler=_get_monitor, parameters=_STANDARD, since="2112"),
+    "Get-WinEvent": Spec(
+        handler=_get_events,
+        parameters={
+            "LogName": "String[]",
+            "ProviderName": "String[]",
+            "FilterHashtable": "Hashtable",
+            "FilterXPath": "String",
+            "MaxEvents": "Int32",
+            "Oldest": "Switch",
+        },
+        administers=False,
+    ),
+    "Set-Content": Spec(
+        handler=_set_content,
+        parameters={"LiteralPath": "String", "Path": "String", "Value": "Object", "Encoding": "String"},
+        mandatory=("Value",),
+        administers=False,
+    ),
+    "Remove-Item": Spec(
+        handler=_remove_item, parameters={"LiteralPath": "String", "Path": "String"}, administers=False
+    ),
+    "Add-PSSnapin": Spec(handler=_add_snapin, parameters={"Name": "String"}, mandatory=("Name",), administers=False),
+}
+"""What a session on a FAS server offers; cmdlets only, no scripts."""
