@@ -1,6 +1,6 @@
 """What about an IdP's trust needs a person, and by when: computed from what is known, so that it clears by itself.
 
-An alarm is raised once, when `trust_alarms` first names it, and cleared when it no longer does. `kind`, `entity_id` and
+An alarm is raised once, when it is first named, and cleared when it no longer is. `about`, `kind`, `entity_id` and
 `key` tell one from another; the text may change while it stands.
 """
 
@@ -40,13 +40,21 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """One thing that needs a person. `text` is one sentence that says what to do."""
+    """One thing that needs a person. `text` is one sentence that says what to do.
+
+    `about` is what kind of thing `entity_id` names: an `idp` and its entity ID, or another thing and its name. `more`
+    (sentences), `facts` (names and values to copy) and `todo` (in order) are for the message that tells of it.
+    """
 
     kind: str
     entity_id: str
     key: str
     severity: Severity
     text: str
+    about: str = "idp"
+    more: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    todo: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +151,7 @@ def _validity(status: IdpStatus, now: datetime) -> _Alarms:
             "metadata_expired",
             "",
             Severity.CRITICAL,
-            f"Its metadata expired at {_text(until)}, and {what}; refresh it.",
+            f"Its metadata expired at {instant_text(until)}, and {what}; refresh it.",
         )
         return
     total = until - status.obtained
@@ -156,21 +164,21 @@ def _validity(status: IdpStatus, now: datetime) -> _Alarms:
 
 
 def _depletion(until: datetime, left: timedelta) -> str:
-    return f"Its metadata is valid until {_text(until)}, {_span(left)} more; see why it cannot be refreshed."
+    return f"Its metadata is valid until {instant_text(until)}, {span_text(left)} more; see why it cannot be refreshed."
 
 
 def _age(status: IdpStatus, now: datetime) -> _Alarms:
     if not status.subscribed or status.valid_until is not None:
         return
     age = now - status.confirmed
-    text = f"Its metadata was last confirmed {_span(age)} ago; see why it cannot be refreshed."
+    text = f"Its metadata was last confirmed {span_text(age)} ago; see why it cannot be refreshed."
     if age >= AGE_WARNING:
         yield "metadata_aging", "24h", Severity.WARNING, text
     if age >= AGE_CRITICAL:
         yield "metadata_aging", "72h", Severity.CRITICAL, text
     if age >= status.max_age:
         what = "its evidence is denied" if status.denies else "it is believed on, as set"
-        yield "metadata_expired", "", Severity.CRITICAL, f"Its metadata was confirmed {_span(age)} ago, and {what}."
+        yield "metadata_expired", "", Severity.CRITICAL, f"Its metadata was confirmed {span_text(age)} ago, and {what}."
 
 
 def _withheld(status: IdpStatus, now: datetime) -> _Alarms:  # noqa: ARG001
@@ -204,7 +212,7 @@ def _unknown(status: IdpStatus, now: datetime) -> _Alarms:
             Severity.CRITICAL,
             (
                 f"Evidence that would be allowed is signed by {shown}, {what}; {denied} since "
-                f"{_text(each.first_seen)}. If it is the IdP's new key, {todo}; otherwise this is an attack."
+                f"{instant_text(each.first_seen)}. If it is the IdP's new key, {todo}; otherwise this is an attack."
             ),
         )
 
@@ -217,7 +225,10 @@ def _frozen(status: IdpStatus, now: datetime) -> _Alarms:
             "source_frozen",
             "date",
             Severity.WARNING,
-            f"Its source answers with a copy from {_text(status.served_at)}; look for a cache or proxy in between.",
+            (
+                f"Its source answers with a copy from {instant_text(status.served_at)}; look for a cache or proxy in "
+                "between."
+            ),
         )
     moved_on = [each for each in status.unknown_keys if now - each.last_seen <= DAY]
     if any(status.confirmed - each.first_seen > FROZEN_SUCCESSES for each in moved_on):
@@ -255,8 +266,8 @@ def _certificates(status: IdpStatus, now: datetime) -> _Alarms:
                 each.sha256,
                 Severity.CRITICAL,
                 (
-                    f"Certificate {each.sha256} expires in {_span(left)} and no successor is listed; AD FS lists one "
-                    "20 days before. See whether the IdP has made one, and whether its metadata reaches us."
+                    f"Certificate {each.sha256} expires in {span_text(left)} and no successor is listed; AD FS lists "
+                    "one 20 days before. See whether the IdP has made one, and whether its metadata reaches us."
                 ),
             )
         if each.state is CertificateState.ANNOUNCED and each.sha256 in status.listed and len(good) > 1:
@@ -265,9 +276,9 @@ def _certificates(status: IdpStatus, now: datetime) -> _Alarms:
                 each.sha256,
                 Severity.NOTICE,
                 (
-                    f"Certificate {each.sha256} was announced at {_text(each.since)}; an AD FS signs with it from "
-                    f"about {_text(each.since + PROMOTION_DAYS * DAY)}, other IdPs when their administrator says so. "
-                    "Nothing is to be done: it is accepted already."
+                    f"Certificate {each.sha256} was announced at {instant_text(each.since)}; an AD FS signs with it "
+                    f"from about {instant_text(each.since + PROMOTION_DAYS * DAY)}, other IdPs when their "
+                    "administrator says so. Nothing is to be done: it is accepted already."
                 ),
             )
     for each in status.certificates:
@@ -302,7 +313,7 @@ def _left_out(status: IdpStatus, now: datetime) -> _Alarms:  # noqa: ARG001
 
 
 def _expiry(certificate: SigningCertificate, left: timedelta) -> _Alarms:
-    end = _text(certificate.x509.not_valid_after_utc)
+    end = instant_text(certificate.x509.not_valid_after_utc)
     if left <= timedelta(0):
         yield (
             "certificate_expired",
@@ -314,15 +325,22 @@ def _expiry(certificate: SigningCertificate, left: timedelta) -> _Alarms:
     for days in EXPIRY_DAYS:
         if left <= days * DAY:
             severity = Severity.CRITICAL if days <= 7 else Severity.WARNING
-            text = f"Certificate {certificate.sha256} expires at {end}, in {_span(left)}."
+            text = f"Certificate {certificate.sha256} expires at {end}, in {span_text(left)}."
             yield "certificate_expiring", f"{certificate.sha256}:{days}d", severity, text
 
 
-def _text(instant: datetime) -> str:
+def level_reached(left: timedelta, levels: tuple[int, ...] = EXPIRY_DAYS) -> int | None:
+    """The fewest of `levels` (days) within which `left` is; None where there is more left, or nothing."""
+    return min((days for days in levels if timedelta(0) < left <= days * DAY), default=None)
+
+
+def instant_text(instant: datetime) -> str:
+    """An instant (UTC) to the second, as people and programs read it."""
     return f"{instant:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _span(span: timedelta) -> str:
+def span_text(span: timedelta) -> str:
+    """About how long: whole days, hours or minutes, never more than it is."""
     if span >= 2 * DAY:
         return f"{span.days} days"
     hours = span // HOUR

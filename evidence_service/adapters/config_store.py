@@ -286,7 +286,11 @@ class ConfigStore:
             for table in (source_states, sources, unknown_signers):
                 connection.execute(delete(table).where(table.c.entity_id == entity_id))
             supersede(connection, entity_id)
-            standing = (alarms.c.entity_id == entity_id, alarms.c.cleared_at.is_(None))
+            standing = (
+                alarms.c.about == "idp",
+                alarms.c.entity_id == entity_id,
+                alarms.c.cleared_at.is_(None),
+            )
             connection.execute(update(alarms).where(*standing).values(cleared_at=now))
             detail = {
                 "certificates": [certificate.sha256 for certificate in stored.certificates],

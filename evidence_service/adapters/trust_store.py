@@ -48,6 +48,7 @@ from evidence_service.adapters.idp_rows import (
     write_act,
     write_history,
 )
+from evidence_service.adapters.outbox import put
 from evidence_service.adapters.rollover_rows import (
     RolloverState,
     StoredRollover,
@@ -69,6 +70,8 @@ from evidence_service.adapters.source_rows import (
     read_sources,
     write_source,
 )
+from evidence_service.notices.alarms import alarm_message, worth_telling
+from evidence_service.notices.model import About
 from idp_certs.alarms import Alarm, Severity, UnknownKey
 from idp_certs.model import GOOD, Acceptance, CertificateState, SigningCertificate
 from idp_certs.reasons import Finding
@@ -119,6 +122,7 @@ _BY_HAND = {
 """What a person can do to a certificate, and the state in which it is done already."""
 
 _FUTURE = timedelta(days=1)
+_ABOUT_IDPS = frozenset({About.IDP.value})
 _SUPERSEDED_KEPT = 16
 """Holds of one IdP that ended undecided."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -606,15 +610,19 @@ class TrustStore:
             )
 
     def sync_alarms(
-        self, alarms: Iterable[Alarm], now: datetime
+        self, alarms: Iterable[Alarm], now: datetime, *, about: frozenset[str] = _ABOUT_IDPS
     ) -> tuple[tuple[StoredAlarm, ...], tuple[StoredAlarm, ...]]:
-        """Make `alarms` the open ones; returns which were raised and which cleared by that."""
-        wanted = {(each.kind, each.entity_id, each.key): each for each in alarms}
+        """Make `alarms` the open ones of those `about` these kinds of things; returns which were raised and cleared.
+
+        Each alarm is about one of `about`. What is raised is put into the outbox in the same transaction, so that
+        nobody is told of it twice while it stands, and of several levels reached at once only of the closest.
+        """
+        wanted = {_identity(each): each for each in alarms}
         with reading(self._engine) as connection:
-            if _alarm_texts(_open(connection)) == _alarm_texts(wanted):
+            if _alarm_texts(_open(connection, about)) == _alarm_texts(wanted):
                 return (), ()
         with writing(self._engine) as connection:
-            standing = _open(connection)
+            standing = _open(connection, about)
             cleared = []
             for identity, old in standing.items():
                 new = wanted.get(identity)
@@ -636,19 +644,31 @@ class TrustStore:
                             severity=new.severity.value,
                             text=new.text,
                             raised_at=now,
+                            about=new.about,
                         )
                     )
-            raised = [each for identity, each in _open(connection).items() if identity not in standing]
+            raised = [each for identity, each in _open(connection, about).items() if identity not in standing]
+            for told in worth_telling([each for identity, each in wanted.items() if identity not in standing]):
+                put(connection, alarm_message(told, raised_at=now), now)
             for act, concerned in (("alarm_raised", raised), ("alarm_cleared", cleared)):
                 for each in concerned:
-                    detail = {"kind": each.kind, "key": each.key, "severity": each.severity.value, "text": each.text}
+                    detail = {
+                        "about": each.about,
+                        "kind": each.kind,
+                        "key": each.key,
+                        "severity": each.severity.value,
+                        "text": each.text,
+                    }
                     write_act(connection, now=now, actor=ALARMS, act=act, subject=each.entity_id, detail=detail)
             return tuple(raised), tuple(cleared)
 
-    def open_alarms(self, entity_id: str | None = None) -> tuple[StoredAlarm, ...]:
-        """The alarms that stand, of one IdP or of all, oldest first."""
+    def open_alarms(
+        self, entity_id: str | None = None, *, about: frozenset[str] | None = None
+    ) -> tuple[StoredAlarm, ...]:
+        """The alarms that stand, oldest first: all, those of one IdP, or those `about` these kinds of things."""
+        wanted = _ABOUT_IDPS if about is None and entity_id is not None else about
         with reading(self._engine) as connection:
-            standing = _open(connection)
+            standing = _open(connection, wanted)
         return tuple(each for each in standing.values() if entity_id is None or each.entity_id == entity_id)
 
 
@@ -1108,11 +1128,21 @@ def _usage(connection: Connection, entity_id: str) -> Mapping[str, CertificateUs
     return MappingProxyType(found)
 
 
-def _open(connection: Connection) -> dict[tuple[str, str, str], StoredAlarm]:
+_AlarmIdentity = tuple[str, str, str, str]
+
+
+def _identity(alarm: Alarm) -> _AlarmIdentity:
+    return alarm.about, alarm.kind, alarm.entity_id, alarm.key
+
+
+def _open(connection: Connection, about: frozenset[str] | None) -> dict[_AlarmIdentity, StoredAlarm]:
     statement = select(alarm_rows).where(alarm_rows.c.cleared_at.is_(None)).order_by(alarm_rows.c.seq)
-    return {
-        (row.kind, row.entity_id, row.key): StoredAlarm(
+    if about is not None:
+        statement = statement.where(alarm_rows.c.about.in_(about))
+    found = (
+        StoredAlarm(
             seq=row.seq,
+            about=row.about,
             kind=row.kind,
             entity_id=row.entity_id,
             key=row.key,
@@ -1121,8 +1151,9 @@ def _open(connection: Connection) -> dict[tuple[str, str, str], StoredAlarm]:
             raised_at=row.raised_at,
         )
         for row in connection.execute(statement)
-    }
+    )
+    return {_identity(each): each for each in found}
 
 
-def _alarm_texts(alarms: Mapping[tuple[str, str, str], Alarm]) -> dict[tuple[str, str, str], tuple[str, str]]:
+def _alarm_texts(alarms: Mapping[_AlarmIdentity, Alarm]) -> dict[_AlarmIdentity, tuple[str, str]]:
     return {identity: (each.severity.value, each.text) for identity, each in alarms.items()}

@@ -294,6 +294,7 @@ def idp_json(view: IdpView, now: datetime) -> dict[str, Any]:
 def alarm_json(alarm: StoredAlarm) -> dict[str, Any]:
     """An alarm for programs."""
     return {
+        "about": alarm.about,
         "kind": alarm.kind,
         "entity_id": alarm.entity_id,
         "key": alarm.key,

@@ -1,0 +1,343 @@
+"""What people are told, kept until it has reached them, and the courier that takes it there (promise 59).
+
+A message is written in the transaction of what it tells, and sent from here afterwards: nothing waits for mail. Each is
+delivered on each channel at least once, with the same id however often it is sent. What cannot be delivered is tried
+again for 14 days, at stored times, and then counts as undelivered.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from random import SystemRandom
+from typing import Any
+
+import msgspec
+import structlog
+from sqlalchemy import Connection, Engine, Row, and_, delete, exists, func, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from evidence_service.adapters.database import deliveries, outbox, reading, writing
+from evidence_service.adapters.idp_rows import printable
+from evidence_service.adapters.sending import Channel, NotDelivered, Outgoing
+from evidence_service.notices.model import Message
+from evidence_service.notices.undelivered import KIND, WAITING_ALARM, Undelivered
+
+_log = structlog.get_logger(__name__)
+_jitter = SystemRandom().random
+
+FIRST_RETRY, LAST_RETRY = timedelta(minutes=1), timedelta(hours=1)
+GIVEN_UP_AFTER = timedelta(days=14)
+TOLD_ABANDONED = timedelta(days=3)
+"""How long what was given up counts as undelivered; it stays in the list."""
+KEPT = timedelta(days=90)
+LATE_CHANNEL = timedelta(days=1)
+"""A channel that is set up later gets the messages of the last day, and not all that ever was."""
+_IN_HAND = timedelta(minutes=5)
+"""How long nobody else takes a delivery that is being tried; a process that died has it tried again after that."""
+_MAX_DOUBLINGS = 6
+
+
+class DeliveryState(StrEnum):
+    """How far a message is on one channel."""
+
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A message on one channel. Times are UTC."""
+
+    seq: int
+    channel: str
+    state: DeliveryState
+    attempts: int
+    jitter: float
+    next_attempt_at: datetime
+    delivered_at: datetime | None
+    problem: str | None
+    outgoing: Outgoing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMessage:
+    """A message, and how far it is on each channel. Times are UTC."""
+
+    id: str
+    created_at: datetime
+    message: Message
+    deliveries: tuple[Delivery, ...]
+
+
+def put(connection: Connection, message: Message, now: datetime) -> None:
+    """Write the message in the caller's transaction, unless its fact is written already."""
+    connection.execute(
+        upsert(outbox)
+        .values(
+            id=secrets.token_hex(16),
+            fact=printable(message.fact),
+            kind=message.kind,
+            about=message.about.value,
+            subject=printable(message.subject),
+            severity=message.severity.value,
+            audience=message.audience.value,
+            message=_dump(message),
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["fact"])
+    )
+
+
+class Outbox:
+    """Reads and changes what is to be told. Every method may raise StoreUnavailable; every `now` is aware."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Use this database."""
+        self._engine = engine
+
+    def put(self, connection: Connection, message: Message, now: datetime) -> None:
+        """Write the message in the caller's transaction, unless its fact is written already."""
+        put(connection, message, now)
+
+    def queue(self, channels: Sequence[Channel], now: datetime) -> None:
+        """Make each message of the last day known to each channel that takes it and does not know it yet."""
+        wanted = [(channel, self._unknown_to(channel, now)) for channel in channels]
+        if not any(rows for _, rows in wanted):
+            return
+        with writing(self._engine) as connection:
+            for channel, rows in wanted:
+                for row in rows:
+                    taken = channel.takes(_load(row.message))
+                    values = {
+                        "message_seq": row.seq,
+                        "channel": channel.name,
+                        # What a channel does not take needs nothing more there, as if it were delivered.
+                        "state": (DeliveryState.QUEUED if taken else DeliveryState.DELIVERED).value,
+                        "next_attempt_at": now,
+                        "jitter": _jitter(),
+                    }
+                    connection.execute(upsert(deliveries).values(values).on_conflict_do_nothing())
+
+    def _unknown_to(self, channel: Channel, now: datetime) -> Sequence[Row[Any]]:
+        known = exists().where(deliveries.c.message_seq == outbox.c.seq, deliveries.c.channel == channel.name)
+        with reading(self._engine) as connection:
+            statement = select(outbox).where(~known, outbox.c.created_at > now - LATE_CHANNEL).order_by(outbox.c.seq)
+            return connection.execute(statement).all()
+
+    def take(self, now: datetime, channels: Sequence[str]) -> Delivery | None:
+        """The next delivery that is due, which nobody else takes for a while; None where none is.
+
+        The attempt is counted before it is made, so that a message that ends the process is not tried in a circle.
+        """
+        due = (
+            deliveries.c.state == DeliveryState.QUEUED.value,
+            deliveries.c.next_attempt_at <= now,
+            deliveries.c.channel.in_(channels),
+        )
+        with reading(self._engine) as connection:
+            if connection.execute(select(deliveries.c.message_seq).where(*due).limit(1)).first() is None:
+                return None
+        with writing(self._engine) as connection:
+            order = (deliveries.c.next_attempt_at, deliveries.c.message_seq)
+            row = connection.execute(_joined().where(*due).order_by(*order).limit(1)).first()
+            if row is None:
+                return None
+            attempts = row.attempts + 1
+            values = {"attempts": attempts, "next_attempt_at": now + _IN_HAND}
+            connection.execute(update(deliveries).where(*_this(row.message_seq, row.channel)).values(values))
+        return _delivery(row, attempts)
+
+    def delivered(self, delivery: Delivery, now: datetime) -> None:
+        """It has reached the channel."""
+        self._set(delivery, state=DeliveryState.DELIVERED.value, delivered_at=now, problem=None)
+
+    def failed(self, delivery: Delivery, problem: str, next_attempt_at: datetime, *, whole_channel: bool) -> None:
+        """It is tried again at `next_attempt_at`; so is all else on the channel where that does not answer at all."""
+        with writing(self._engine) as connection:
+            connection.execute(
+                update(deliveries)
+                .where(*_this(delivery.seq, delivery.channel))
+                .values(problem=printable(problem), next_attempt_at=next_attempt_at)
+            )
+            if whole_channel:
+                connection.execute(
+                    update(deliveries)
+                    .where(
+                        deliveries.c.channel == delivery.channel,
+                        deliveries.c.state == DeliveryState.QUEUED.value,
+                        deliveries.c.next_attempt_at < next_attempt_at,
+                    )
+                    .values(problem=printable(problem), next_attempt_at=next_attempt_at)
+                )
+
+    def abandoned(self, delivery: Delivery, problem: str) -> None:
+        """It is not tried again."""
+        self._set(delivery, state=DeliveryState.ABANDONED.value, problem=printable(problem))
+
+    def undelivered(self, now: datetime) -> tuple[Undelivered, ...]:
+        """What did not reach people, by channel: for the banner, the metrics and the alarm."""
+        waits = and_(
+            deliveries.c.state == DeliveryState.QUEUED.value,
+            deliveries.c.problem.is_not(None) | (outbox.c.created_at <= now - WAITING_ALARM),
+        )
+        given_up = and_(
+            deliveries.c.state == DeliveryState.ABANDONED.value, deliveries.c.next_attempt_at > now - TOLD_ABANDONED
+        )
+        statement = _joined().where(waits | given_up, outbox.c.kind != KIND)
+        found: dict[str, list[Row[Any]]] = {}
+        with reading(self._engine) as connection:
+            for row in connection.execute(statement.order_by(outbox.c.seq)):
+                found.setdefault(row.channel, []).append(row)
+        return tuple(
+            Undelivered(
+                channel=channel,
+                waiting=sum(row.state == DeliveryState.QUEUED.value for row in rows),
+                abandoned=sum(row.state == DeliveryState.ABANDONED.value for row in rows),
+                oldest=rows[0].created_at,
+                problem=rows[-1].problem or "nobody tried",
+            )
+            for channel, rows in sorted(found.items())
+        )
+
+    def messages(self, *, limit: int = 50) -> tuple[StoredMessage, ...]:
+        """The last messages, newest first, and before them in any case those that are not delivered."""
+        undelivered = exists().where(
+            deliveries.c.message_seq == outbox.c.seq, deliveries.c.state != DeliveryState.DELIVERED.value
+        )
+        newest = select(outbox.c.seq).order_by(outbox.c.seq.desc()).limit(limit).scalar_subquery()
+        statement = select(outbox).where(undelivered | outbox.c.seq.in_(newest)).order_by(outbox.c.seq.desc())
+        with reading(self._engine) as connection:
+            rows = connection.execute(statement).all()
+            joined = _joined().where(deliveries.c.message_seq.in_([row.seq for row in rows]))
+            states: dict[int, list[Delivery]] = {}
+            for row in connection.execute(joined.order_by(deliveries.c.channel)):
+                states.setdefault(row.message_seq, []).append(_delivery(row, row.attempts))
+        return tuple(
+            StoredMessage(
+                id=row.id,
+                created_at=row.created_at,
+                message=_load(row.message),
+                deliveries=tuple(states.get(row.seq, ())),
+            )
+            for row in rows
+        )
+
+    def prune(self, now: datetime) -> int:
+        """Forget messages older than 90 days of which nothing waits; returns how many."""
+        waits = exists().where(
+            deliveries.c.message_seq == outbox.c.seq, deliveries.c.state == DeliveryState.QUEUED.value
+        )
+        old = (outbox.c.created_at < now - KEPT, ~waits)
+        with reading(self._engine) as connection:
+            if not connection.execute(select(func.count()).select_from(outbox).where(*old)).scalar_one():
+                return 0
+        with writing(self._engine) as connection:
+            seqs = connection.scalars(select(outbox.c.seq).where(*old)).all()
+            connection.execute(delete(deliveries).where(deliveries.c.message_seq.in_(seqs)))
+            connection.execute(delete(outbox).where(outbox.c.seq.in_(seqs)))
+        return len(seqs)
+
+    def _set(self, delivery: Delivery, **values: object) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(update(deliveries).where(*_this(delivery.seq, delivery.channel)).values(values))
+
+
+class Courier:
+    """Takes what is due to the channels; for a thread of its own, since a channel may take long to answer."""
+
+    def __init__(self, engine: Engine, channels: Sequence[Channel], clock: Callable[[], datetime]) -> None:
+        """Deliver by these channels; `clock` answers in UTC."""
+        self._outbox = Outbox(engine)
+        self._channels = {each.name: each for each in channels}
+        self._clock = clock
+
+    def deliver_due(self, stopping: Callable[[], bool] = lambda: False) -> int:
+        """Try everything that is due once; returns how many were delivered. Raises StoreUnavailable.
+
+        A channel that does not answer is left alone for the rest of the pass. Ends early when `stopping` says so.
+        """
+        self._outbox.queue(tuple(self._channels.values()), self._clock())
+        self._outbox.prune(self._clock())
+        answering, delivered = set(self._channels), 0
+        while answering and not stopping():
+            delivery = self._outbox.take(self._clock(), sorted(answering))
+            if delivery is None:
+                break
+            problem = self._try(delivery)
+            delivered += problem is None
+            if problem is not None and problem.whole_channel:
+                answering.discard(delivery.channel)
+        return delivered
+
+    def _try(self, delivery: Delivery) -> NotDelivered | None:
+        told = {"channel": delivery.channel, "message": delivery.outgoing.id, "kind": delivery.outgoing.message.kind}
+        problem = _sent(self._channels[delivery.channel], delivery.outgoing)
+        now = self._clock()
+        if problem is None:
+            self._outbox.delivered(delivery, now)
+            _log.info("message_delivered", **told)
+        elif problem.permanent or now - delivery.outgoing.created_at >= GIVEN_UP_AFTER:
+            self._outbox.abandoned(delivery, str(problem))
+            _log.error("message_abandoned", problem=str(problem), **told)
+        else:
+            again = now + max(_wait(delivery), problem.retry_after or timedelta(0))
+            self._outbox.failed(delivery, str(problem), again, whole_channel=problem.whole_channel)
+            _log.warning("message_not_delivered", problem=str(problem), again_at=again.isoformat(), **told)
+        return problem
+
+
+def _sent(channel: Channel, outgoing: Outgoing) -> NotDelivered | None:
+    """Why it was not delivered; None where it was."""
+    try:
+        channel.send(outgoing)
+    except NotDelivered as problem:
+        return problem
+    except Exception as error:  # noqa: BLE001 - one message that cannot be sent must not hold up all others
+        _log.exception("message_failed", channel=channel.name, message=outgoing.id)
+        return NotDelivered(f"an internal error, {type(error).__name__}; see the log")
+    return None
+
+
+def _wait(delivery: Delivery) -> timedelta:
+    """From one minute up to an hour, of which jitter takes off up to half."""
+    doubled = FIRST_RETRY * 2 ** min(delivery.attempts - 1, _MAX_DOUBLINGS)
+    wait: timedelta = min(doubled, LAST_RETRY)
+    return wait * (1 - delivery.jitter / 2)
+
+
+def _this(seq: int, channel: str) -> tuple[Any, ...]:
+    return deliveries.c.message_seq == seq, deliveries.c.channel == channel
+
+
+def _joined() -> Any:  # noqa: ANN401 - its type says nothing
+    columns = (outbox.c.id, outbox.c.kind, outbox.c.message, outbox.c.created_at)
+    return select(deliveries, *columns).join(outbox, outbox.c.seq == deliveries.c.message_seq)
+
+
+def _delivery(row: Row[Any], attempts: int) -> Delivery:
+    return Delivery(
+        seq=row.message_seq,
+        channel=row.channel,
+        state=DeliveryState(row.state),
+        attempts=attempts,
+        jitter=row.jitter,
+        next_attempt_at=row.next_attempt_at,
+        delivered_at=row.delivered_at,
+        problem=row.problem,
+        outgoing=Outgoing(id=row.id, message=_load(row.message), created_at=row.created_at),
+    )
+
+
+def _dump(message: Message) -> str:
+    # ASCII, so that a lone surrogate is stored too; what people see is escaped where it is rendered.
+    return json.dumps(msgspec.to_builtins(message))
+
+
+def _load(text: str) -> Message:
+    return msgspec.convert(json.loads(text), type=Message)
