@@ -6,11 +6,13 @@ No script text is built from values anywhere (decision 14). A transport refuses 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol, Self
 
-from evidence_service.renewal.cmdlets import Cmdlet
+from evidence_service.renewal.cmdlets import CMDLETS, Cmdlet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +53,33 @@ class PowerShell(Protocol):
         Raises FasUnreachable where it was certainly not called, FasAnswerUnknown where it may have been. Raises
         ValueError for a cmdlet that is not allowed.
         """
+
+
+def allowed(cmdlet: Cmdlet) -> Cmdlet:
+    """The cmdlet itself. Raises ValueError for one that this service never calls, before anything is sent."""
+    if cmdlet.name not in CMDLETS:
+        raise ValueError(f"{cmdlet.name} is not a cmdlet that this service calls.")
+    return cmdlet
+
+
+def instant(text: str) -> datetime | None:
+    """A .NET DateTime as XML writes it, in UTC; None for other text, and for what UTC cannot express.
+
+    Without a zone (DateTimeKind.Unspecified) it is taken as UTC, which is what FAS's own certificates are written in.
+    """
+    if _XML_DATE_TIME.fullmatch(text) is None:
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def one_line(text: object) -> str:
+    """Any text without line breaks, cut to what a person reads."""
+    return " ".join(str(text).split())[:_LONGEST]
+
+
+_XML_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?")
+_LONGEST = 500

@@ -1,0 +1,294 @@
+"""One FAS server, read and changed by its PowerShell cmdlets (implements `evidence_service.renewal.ports.Fas`).
+
+Each observation and each act has a session of its own. What only reads may fail and is read again later. Once a cmdlet
+that changes something was sent, every loss of the connection is FasAnswerUnknown, and nothing is sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from evidence_service.adapters.fas_objects import (
+    Installed,
+    Properties,
+    certificate_of,
+    definition_of,
+    failed_test,
+    failures_of,
+    id_of,
+    installed_of,
+    maintenance_of,
+    rule_of,
+    with_installed,
+)
+from evidence_service.adapters.local_powershell import LocalPowerShell
+from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, PowerShell, one_line
+from evidence_service.adapters.psrp import WinRmPowerShell
+from evidence_service.renewal.cmdlets import (
+    READING,
+    Cmdlet,
+    cmdlets_of,
+    failure_events,
+    installed_events,
+    observing_cmdlets,
+)
+from evidence_service.renewal.farm import FasServer, Local, WinRm
+from evidence_service.renewal.model import (
+    Act,
+    AuthorizationCertificate,
+    EnterMaintenance,
+    Import,
+    IssuanceFailure,
+    LeaveMaintenance,
+    Observation,
+    Prove,
+    Request,
+    Result,
+    Retire,
+    RollBack,
+    Switch,
+    Verify,
+    Withdraw,
+)
+from evidence_service.renewal.ports import Fas, FasAnswerUnknown, FasRefused, FasUnreachable, Performed
+from evidence_service.renewal.reasons import RenewalReason
+from idp_certs.reasons import Finding
+
+BEFORE_CMDLET = "before_cmdlet"
+AFTER_CMDLET = "after_cmdlet"
+"""The points around each cmdlet that changes or tests something."""
+
+_LONGEST_SOAK_READ = timedelta(days=1)
+"""How much further than the soak failures to issue are read back."""
+_SERVERS = "Get-FasServer"
+_LOST_ON_THE_WAY = (
+    "System.TimeoutException",
+    "System.ServiceModel.CommunicationException",
+    "System.ServiceModel.CommunicationObject",
+)
+_DONE = Performed(result=Result.DONE)
+
+
+def open_powershell(connection: WinRm | Local) -> PowerShell:
+    """A session by what is configured; it is opened by `with`."""
+    return LocalPowerShell(connection) if isinstance(connection, Local) else WinRmPowerShell(connection)
+
+
+def open_fas(server: FasServer, at_point: Callable[[str], None] | None = None) -> Fas:
+    """The server as configured. `at_point` is told BEFORE_CMDLET and AFTER_CMDLET."""
+    return PowerShellFas(server, lambda: open_powershell(server.connection), at_point)
+
+
+class PowerShellFas:
+    """A FAS server behind any PowerShell."""
+
+    def __init__(
+        self,
+        server: FasServer,
+        powershell: Callable[[], PowerShell],
+        at_point: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open a session for each observation and act by `powershell`."""
+        self._server = server
+        self._powershell = powershell
+        self._at_point = at_point or (lambda _: None)
+
+    def observe(self, now: datetime) -> Observation:
+        """What the server reports. Raises FasUnreachable, FasAnswerUnknown, FasRefused."""
+        with self._powershell() as opened:
+            session = _Session(opened, self._server.address)
+            _, definitions, rules, servers = observing_cmdlets()
+            certificates = session.certificates()
+            defined, ruled = session.read(definitions), session.read(rules)
+            maintenance = self._maintenance(session.call(servers))
+            listed, failures = self._events(session)
+        return Observation(
+            server=self._server.name,
+            at=now,
+            certificates=tuple(with_installed(each, listed) for each in certificates),
+            definitions=tuple(map(definition_of, defined)),
+            rules=tuple(map(rule_of, ruled)),
+            maintenance=maintenance,
+            failures=failures,
+        )
+
+    def perform(self, act: Act) -> Performed:
+        """Do it, with what proves it. Raises FasUnreachable before anything was sent, FasAnswerUnknown after it."""
+        if isinstance(act, Prove) and act.findings:
+            return Performed(result=Result.FAILED, finding=act.findings[0])
+        cmdlets = cmdlets_of(act)
+        if not cmdlets:
+            return _DONE
+        session = None
+        try:
+            with self._powershell() as opened:
+                session = _Session(opened, self._server.address, self._at_point)
+                return self._performed(session, act, cmdlets)
+        except FasRefused as refused:
+            return Performed(result=Result.FAILED, finding=refused.finding)
+        except FasUnreachable as error:
+            if session is not None and session.changed:
+                raise FasAnswerUnknown(str(error)) from error
+            raise
+
+    def _performed(self, session: _Session, act: Act, cmdlets: tuple[Cmdlet, ...]) -> Performed:
+        if isinstance(act, Import):
+            return _imported(session, cmdlets)
+        for cmdlet in cmdlets:
+            answer = session.call(cmdlet)
+            if answer.errors and cmdlet.name != _SERVERS:
+                return _refused(session, act, cmdlet, answer)
+            finding = self._contradiction(act, cmdlet, answer)
+            if finding is not None:
+                return Performed(result=Result.FAILED, finding=finding)
+        return _requested(session, act, answer) if isinstance(act, Request) else _DONE
+
+    def _contradiction(self, act: Act, cmdlet: Cmdlet, answer: CmdletResult) -> Finding | None:
+        """What an answer without an error says against the act."""
+        if cmdlet.name.startswith("Test-"):
+            said = next(filter(None, map(failed_test, answer.objects)), None)
+            return None if said is None else Finding(reason=_test_reason(act), presented=said, where=cmdlet.name)
+        if cmdlet.name == _SERVERS and isinstance(act, (EnterMaintenance, LeaveMaintenance)):
+            wanted = isinstance(act, EnterMaintenance)
+            found = self._maintenance(answer)
+            return None if found in {wanted, None} else _differs(cmdlet, f"maintenance {wanted}", f"{found}")
+        if cmdlet.name == "Get-FasCertificateDefinition" and isinstance(act, (Switch, RollBack)):
+            definitions = [definition_of(each) for each in answer.objects]
+            named = [each.authorization_certificate for each in definitions if each.name == act.definition]
+            return (
+                None if named == [act.after] else _differs(cmdlet, act.after, ", ".join(named) or "no such definition")
+            )
+        return None
+
+    def _maintenance(self, servers: CmdletResult) -> bool | None:
+        if servers.errors:
+            return None  # the list is the machine's policy, which a management machine or a JEA endpoint may lack
+        return maintenance_of(servers.objects, filter(None, (self._server.address, self._server.name)))
+
+    def _events(self, session: _Session) -> tuple[dict[str, Installed], tuple[IssuanceFailure, ...] | None]:
+        if not self._server.read_events:
+            return {}, None
+        failures = _events(session.call(failure_events(self._server.policy.soak + _LONGEST_SOAK_READ)))
+        installed = _events(session.call(installed_events()))
+        return installed_of(installed or ()), None if failures is None else failures_of(failures)
+
+
+class _Session:
+    """An open session that addresses the right server, and knows whether anything that changes was sent."""
+
+    def __init__(
+        self, opened: PowerShell, address: str | None, at_point: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._opened, self._address, self._at_point = opened, address, at_point
+        self.changed = False
+
+    def call(self, cmdlet: Cmdlet) -> CmdletResult:
+        whole = cmdlet
+        if self._address is not None and "-Fas" in cmdlet.name:
+            whole = replace(cmdlet, parameters={**cmdlet.parameters, "Address": self._address})
+        if cmdlet.name in READING:
+            return self._opened.invoke(whole)
+        self._at_point(BEFORE_CMDLET)
+        try:
+            answer = self._opened.invoke(whole)
+        except FasAnswerUnknown:
+            self.changed = True
+            raise
+        self.changed = True
+        if any(map(_leaves_open, answer.errors)):
+            raise FasAnswerUnknown(one_line(f"{cmdlet.name}: {answer.errors[0].message}"))
+        self._at_point(AFTER_CMDLET)
+        return answer
+
+    def read(self, cmdlet: Cmdlet) -> tuple[Properties, ...]:
+        """What must be known. Raises FasRefused where FAS answers with an error."""
+        answer = self.call(cmdlet)
+        if answer.errors:
+            raise FasRefused(_finding(RenewalReason.REFUSED_BY_FAS, cmdlet, answer.errors))
+        return answer.objects
+
+    def certificates(self) -> tuple[AuthorizationCertificate, ...]:
+        """All of them. A release without -FullCertInfo is asked again without it. Raises FasRefused."""
+        cmdlet = observing_cmdlets()[0]
+        answer = self.call(cmdlet)
+        plain = cmdlet if not _unknown_parameter(answer.errors) else replace(cmdlet, parameters={})
+        objects = answer.objects if not answer.errors else self.read(plain)
+        return tuple(map(certificate_of, objects))
+
+
+def _refused(session: _Session, act: Act, cmdlet: Cmdlet, answer: CmdletResult) -> Performed:
+    if isinstance(act, (Retire, Withdraw)) and _is_gone(session, act.certificate_id):
+        return _DONE
+    if cmdlet.name.startswith("Test-"):
+        return Performed(result=Result.FAILED, finding=_finding(_test_reason(act), cmdlet, answer.errors))
+    # Without -DeleteUserCerts (7.17) user certificates cannot be kept, so it is never asked again without it.
+    expected = f"a FAS release whose {cmdlet.name} knows the parameter" if _unknown_parameter(answer.errors) else ""
+    finding = _finding(RenewalReason.REFUSED_BY_FAS, cmdlet, answer.errors, expected)
+    return Performed(result=Result.FAILED, finding=finding)
+
+
+def _imported(session: _Session, cmdlets: tuple[Cmdlet, ...]) -> Performed:
+    """Import, and remove the file whatever came of it; an error in removing it says nothing about the import."""
+    *steps, removal = cmdlets
+    performed = _DONE
+    for cmdlet in steps:
+        answer = session.call(cmdlet)
+        if answer.errors:
+            finding = _finding(RenewalReason.REFUSED_BY_FAS, cmdlet, answer.errors)
+            performed = Performed(result=Result.FAILED, finding=finding)
+            break
+    session.call(removal)
+    return performed
+
+
+def _requested(session: _Session, act: Request, answer: CmdletResult) -> Performed:
+    """The new id: the answered one, or what is on the server now and was not before (1906 and older answer nothing).
+
+    `unknown` where that is not exactly one.
+    """
+    try:
+        told = {id_of(each, "New-FasAuthorizationCertificate") for each in answer.objects} - act.known
+        new = told or {each.id for each in session.certificates()} - act.known
+    except FasRefused:
+        new = set()
+    if len(new) != 1:
+        return Performed(result=Result.UNKNOWN)
+    return Performed(result=Result.DONE, certificate_id=new.pop())
+
+
+def _is_gone(session: _Session, certificate_id: str) -> bool:
+    try:
+        return certificate_id not in {each.id for each in session.certificates()}
+    except FasRefused:
+        return False
+
+
+def _events(answer: CmdletResult) -> tuple[Properties, ...] | None:
+    """Of the log; None where it cannot be read. That there is none of a kind is an error record in PowerShell."""
+    if all(each.error_id.startswith("NoMatchingEventsFound") for each in answer.errors):
+        return answer.objects
+    return None
+
+
+def _unknown_parameter(errors: tuple[ErrorRecord, ...]) -> bool:
+    return any(each.error_id.startswith("NamedParameterNotFound") for each in errors)
+
+
+def _leaves_open(error: ErrorRecord) -> bool:
+    """Whether the cmdlet itself lost FAS on the way (WCF): an error that says nothing about what FAS did."""
+    return error.category == "OperationTimeout" or error.error_id.startswith(_LOST_ON_THE_WAY)
+
+
+def _test_reason(act: Act) -> RenewalReason:
+    return RenewalReason.VERIFY_FAILED if isinstance(act, Verify) else RenewalReason.PROOF_FAILED
+
+
+def _finding(reason: RenewalReason, cmdlet: Cmdlet, errors: tuple[ErrorRecord, ...], expected: str = "") -> Finding:
+    words = "; ".join(each.message.strip() for each in errors)
+    return Finding(reason=reason, expected=expected, presented=words, where=cmdlet.name)
+
+
+def _differs(cmdlet: Cmdlet, expected: str, presented: str) -> Finding:
+    return Finding(reason=RenewalReason.NOT_READ_BACK, expected=expected, presented=presented, where=cmdlet.name)

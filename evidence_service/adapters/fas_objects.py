@@ -1,0 +1,308 @@
+r"""FAS's objects as the renewal's own values, across releases (`domain/fas.md` A.2, A.3, C).
+
+Releases differ in property names, in casing and in how they write a status, an id and a date. What cannot be read is
+refused as FasRefused and never left out: a certificate or a definition that nobody sees would be renewed around.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import NoReturn
+from uuid import UUID
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from evidence_service.adapters.powershell import instant, one_line
+from evidence_service.renewal.model import (
+    AuthorizationCertificate,
+    CertificateDefinition,
+    CertificateStatus,
+    FasRule,
+    IssuanceFailure,
+)
+from evidence_service.renewal.ports import FasRefused
+from evidence_service.renewal.reasons import RenewalReason
+from idp_certs.reasons import Finding
+
+Properties = Mapping[str, object]
+
+OFFLINE = "[Offline CSR]"
+"""What FAS writes in the place of the CA for a request that is signed elsewhere."""
+
+
+def certificate_of(found: Properties) -> AuthorizationCertificate:
+    """One object of Get-FasAuthorizationCertificate. Raises FasRefused without an id or a status."""
+    where = "Get-FasAuthorizationCertificate"
+    word = _text(found, "Status", "State")
+    if word is None:
+        _refuse(where, "Status", found)
+    authority = _text(found, "Address", "CertificateAuthority")
+    request, key = _request(_text(found, "CertificateRequest"))
+    return AuthorizationCertificate(
+        id=id_of(found, where),
+        status_word=word,
+        status=_STATUSES.get(_folded(word)),
+        certificate_authority=None if authority is None or _folded(authority) == _folded(OFFLINE) else authority,
+        trust_area=_guid(_text(found, "TrustArea")),
+        expires=_date(_value(found, "ExpiryDate", "Expiry", "NotAfter", "ExpirationDate")),
+        thumbprint=_text(found, "ThumbPrint"),
+        request_pem=request,
+        request_key_sha256=key,
+        ca_request_id=_text(found, "CertificateRequestId", "RequestId"),
+        key_length=_number(_value(found, "KeyLength", "KeySize")),
+        exportable=truth(_value(found, "Exportable", "PrivateKeyExportable")),
+        denial=_text(found, "DenyReason", "DeniedReason", "DenialReason", "StatusReason", "StatusMessage", "Reason")
+        or "",
+    )
+
+
+def definition_of(found: Properties) -> CertificateDefinition:
+    """One object of Get-FasCertificateDefinition. Raises FasRefused without a name or a certificate's property."""
+    where = "Get-FasCertificateDefinition"
+    if not any(name.lower() == "authorizationcertificate" for name in found):
+        _refuse(where, "AuthorizationCertificate", found)
+    named = _value(found, "AuthorizationCertificate")
+    if isinstance(named, Mapping):
+        named = _value(named, "Id")
+    named = "" if named is None else str(named).strip()
+    return CertificateDefinition(
+        name=_name(found, where),
+        template=_text(found, "MsTemplate", "CertificateTemplate") or "",
+        authorization_certificate=_guid(named) or named.lower(),
+        certificate_authorities=_texts(_value(found, "CertificateAuthorities")),
+        policy_oids=_text(found, "PolicyOids"),
+        in_session=truth(_value(found, "InSession")),
+    )
+
+
+def rule_of(found: Properties) -> FasRule:
+    """One object of Get-FasRule. Raises FasRefused without a name or without the property of its definitions."""
+    where = "Get-FasRule"
+    if not any(name.lower() == "certificatedefinitions" for name in found):
+        _refuse(where, "CertificateDefinitions", found)
+    return FasRule(name=_name(found, where), definitions=_texts(_value(found, "CertificateDefinitions")))
+
+
+def id_of(found: Properties, where: str) -> str:
+    """The id, lower case without braces. Raises FasRefused where it is no GUID."""
+    identity = _guid(_text(found, "Id", "Guid"))
+    if identity is None:
+        _refuse(where, "Id", found)
+    return identity
+
+
+def maintenance_of(servers: Iterable[Properties], names: Iterable[str]) -> bool | None:
+    """Whether the server that answers to one of `names` is in maintenance; None where the list does not tell."""
+    wanted = {name.lower() for name in names}
+    for each in servers:
+        if (_text(each, "Address", "Name", "Server") or "").lower() in wanted:
+            return truth(_value(each, "MaintenanceMode", "InMaintenanceMode", "IsInMaintenanceMode", "Maintenance"))
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """A certificate as FAS's PKI layer lists it in the log."""
+
+    serial: str | None
+    not_before: datetime | None
+
+
+def failures_of(events: Iterable[Properties]) -> tuple[IssuanceFailure, ...]:
+    """S123 and S124, oldest first; whom they name is not kept."""
+    found = (_failure(each) for each in events if _number(_value(each, "Id", "EventId")) in {123, 124})
+    return tuple(sorted((each for each in found if each is not None), key=lambda each: each.at))
+
+
+def installed_of(events: Iterable[Properties]) -> dict[str, Installed]:
+    """The newest listing of each trust area. The events' wording is not published, so what is not found stays None."""
+    listed: dict[str, Installed] = {}
+    for each in events:  # newest first
+        text = _text(each, "Message") or ""
+        area = _AREA.search(text)
+        key = None if area is None else _guid(area[1])
+        if _number(_value(each, "Id", "EventId")) == 1 and key is not None and key not in listed:
+            serial, begin = _SERIAL.search(text), _NOT_BEFORE.search(text)
+            listed[key] = Installed(
+                serial=None if serial is None else (serial[1].replace(" ", "").lower().lstrip("0") or "0"),
+                not_before=None if begin is None else _date(begin[1]),
+            )
+    return listed
+
+
+def with_installed(certificate: AuthorizationCertificate, listed: Mapping[str, Installed]) -> AuthorizationCertificate:
+    """The certificate with what the log lists of its trust area."""
+    known = listed.get(certificate.trust_area or "")
+    return certificate if known is None else replace(certificate, serial=known.serial, not_before=known.not_before)
+
+
+def failed_test(found: Properties) -> str | None:
+    """What an object of a Test- cmdlet says against success; None where it says nothing of the kind.
+
+    The properties of `DiagnosticTestResult` are not published, so every word that could mean failure does.
+    """
+    for name, value in found.items():
+        word = name.lower()
+        if word in _SUCCESS and truth(value) is False:
+            return f"{name} is False"
+        if word in _TROUBLE and value not in (None, "", [], {}, False, 0):
+            return f"{name}: {_said(value)}"
+        if word in _OUTCOME and _folded(str(value)) in _BAD:
+            return f"{name} is {value}"
+        if name == "" and (value is False or (isinstance(value, str) and _folded(value) in _BAD)):
+            return f"it answered {value}"
+    return None
+
+
+def truth(value: object) -> bool | None:
+    """A Boolean, or the text of one."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(str(value).strip().lower())
+
+
+_SUCCESS = frozenset({"success", "succeeded", "passed", "issuccess", "successful", "issuccessful", "testpassed", "ok"})
+_TROUBLE = frozenset(
+    {"exception", "error", "errors", "errormessage", "errortext", "failurereason", "failure", "failed", "fault"}
+)
+_OUTCOME = frozenset({"result", "status", "outcome", "testresult", "state"})
+_BAD = frozenset({"fail", "failed", "failure", "error", "false", "denied", "unsuccessful"})
+_STATUSES = {each.value.lower(): each for each in CertificateStatus}
+_DISPOSITION = re.compile(r"CR_DISP_\w+\s*\(code\s+(\d+)\)")
+_AUTHORITY = re.compile(r"\[certif?i?cate authority:\s*([^\]]+?)\s*\]", re.IGNORECASE)  # FAS writes "certifcate" too
+_AREA = re.compile(r"trust\s*area[^0-9a-f{]*(\{?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\}?)", re.IGNORECASE)
+_SERIAL = re.compile(
+    r"serial(?:\s*number)?\s*[:=]?\s*\[?([0-9a-f]{2}(?: [0-9a-f]{2}){3,19}|[0-9a-f]{8,40})\b", re.IGNORECASE
+)
+_NOT_BEFORE = re.compile(
+    r"not\s*before\s*[:=]?\s*\[?([0-9][^\],;\r\n]*?(?:[AP]M|Z|\d))\s*(?:[\],;\r\n]|$)", re.IGNORECASE
+)
+_DATE_FORMS = (
+    "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%d/%m/%Y %I:%M:%S %p",
+    "%d.%m.%Y %H:%M:%S",
+)
+_EARLIEST = 1970
+
+
+def _failure(event: Properties) -> IssuanceFailure | None:
+    at = _date(_value(event, "TimeCreated"))
+    if at is None:
+        return None
+    text = _text(event, "Message") or ""
+    authority, disposition = _AUTHORITY.search(text), _DISPOSITION.search(text)
+    return IssuanceFailure(
+        at=at,
+        event=_number(_value(event, "Id", "EventId")) or 0,
+        certificate_authority=None if authority is None else authority[1],
+        disposition=None if disposition is None else int(disposition[1]),
+    )
+
+
+def _request(text: str | None) -> tuple[str | None, str | None]:
+    """The PKCS #10 as PEM with the header that it should have, and the SHA-256 of its public key."""
+    if text is None:
+        return None, None
+    try:
+        body = "".join(line for line in text.splitlines() if "-----" not in line)
+        request = x509.load_der_x509_csr(base64.b64decode(body, validate=False))
+        key = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return request.public_bytes(Encoding.PEM).decode(), sha256(key).hexdigest()
+    except (binascii.Error, ValueError):
+        return text, None
+
+
+def _value(found: Properties, *names: str) -> object:
+    """The first property of these names that has a value, whatever its casing."""
+    by_name = {name.lower(): value for name, value in found.items()}
+    values = (by_name.get(name.lower()) for name in names)
+    return next((each for each in values if each is not None), None)
+
+
+def _text(found: Properties, *names: str) -> str | None:
+    value = _value(found, *names)
+    return None if value is None else str(value).strip() or None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    if isinstance(value, (list, tuple)):
+        return tuple(str(each) for each in value)
+    return (str(value),)
+
+
+def _number(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else None
+
+
+def _name(found: Properties, where: str) -> str:
+    name = _text(found, "Name")
+    if name is None:
+        _refuse(where, "Name", found)
+    return name
+
+
+def _guid(text: str | None) -> str | None:
+    """Lower case without braces; None for other text, and for the empty GUID, which .NET writes for none."""
+    try:
+        read = UUID(text or "")
+    except ValueError:
+        return None
+    return str(read) if read.int else None
+
+
+def _date(value: object) -> datetime | None:
+    """An instant in UTC. A text that could be two dates is none: a wrong expiry is worse than an unknown one."""
+    if isinstance(value, str):
+        text = value.strip()
+        read = {_iso(text), *(_parsed(text, form) for form in _DATE_FORMS)} - {None}
+        value = read.pop() if len(read) == 1 else None
+    if not isinstance(value, datetime):
+        return None
+    aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    return aware if aware.year >= _EARLIEST else None
+
+
+def _iso(text: str) -> datetime | None:
+    return instant(text.replace(" ", "T", 1))
+
+
+def _parsed(text: str, form: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, form).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _folded(word: str) -> str:
+    return "".join(word.split()).lower()
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Mapping):
+        return one_line(_value(value, "Message") or dict(value))
+    return one_line(value)
+
+
+def _refuse(where: str, name: str, found: Properties) -> NoReturn:
+    presented = one_line({each: value for each, value in found.items() if each.lower() != "certificaterequest"})
+    raise FasRefused(
+        Finding(
+            reason=RenewalReason.NOT_UNDERSTOOD,
+            expected=f"a readable {name} on each object",
+            presented=presented,
+            where=where,
+        )
+    )

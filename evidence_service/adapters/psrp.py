@@ -1,0 +1,308 @@
+"""PowerShell remoting to a FAS server: MS-PSRP over WinRM, always HTTPS, by pypsrp.
+
+A request is never sent twice, no request is redirected, no proxy or `.netrc` of the environment is used, and no call
+waits past its deadline, whatever the server does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+from collections.abc import Mapping
+from datetime import datetime
+from time import monotonic
+from typing import Any, Self
+
+from psrpcore.types import ErrorCategory
+from pypsrp.complex_objects import GenericComplexObject, PSInvocationState
+from pypsrp.exceptions import AuthenticationError, WinRMTransportError, WSManFaultError
+from pypsrp.messages import ErrorRecordMessage
+from pypsrp.powershell import PowerShell as Pipeline
+from pypsrp.powershell import RunspacePool
+from pypsrp.wsman import WSMan
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ConnectionError as NotConnected
+from requests.exceptions import ConnectTimeout, ProxyError, SSLError, TooManyRedirects
+from spnego.exceptions import SpnegoError
+from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.exceptions import NewConnectionError
+
+from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, allowed, instant, one_line
+from evidence_service.renewal.cmdlets import SNAPIN, Argument, Cmdlet
+from evidence_service.renewal.farm import WinRm, WinRmAuth
+from evidence_service.renewal.ports import FasAnswerUnknown, FasUnreachable
+
+# pypsrp logs what it raises as well, with a traceback; what is raised says it.
+logging.getLogger("pypsrp").setLevel(logging.CRITICAL)
+
+_POLL_SECONDS = 20
+"""How long the server may hold one question for output before it answers that there is nothing yet (MS-WSMV)."""
+_CLOSING_SECONDS = 5.0
+_GIVING_UP_SECONDS = 2.0
+_IDLE_SECONDS = 900
+"""After which the server itself drops a session that nobody closed."""
+_ACCESS_DENIED = 5
+_NO_SUCH_SHELL = 0x8033805B
+
+
+class WinRmPowerShell:
+    """A session on the machine that a `WinRm` names; implements `evidence_service.adapters.powershell.PowerShell`."""
+
+    def __init__(self, connection: WinRm) -> None:
+        """Connect nothing yet."""
+        self._connection = connection
+        self._wsman: _BoundedWsMan | None = None
+        self._pool: RunspacePool | None = None
+
+    def __enter__(self) -> Self:
+        """Open the session and load FAS's snap-in. Raises FasUnreachable."""
+        try:
+            self._open()
+            if self._connection.load_snapin:
+                self._load_snapin()
+        except BaseException:
+            self._close(_GIVING_UP_SECONDS)
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the session; a server that no longer answers is left to drop it."""
+        self._close(_CLOSING_SECONDS)
+
+    def invoke(self, cmdlet: Cmdlet) -> CmdletResult:
+        """Call one cmdlet; `operation_seconds` bound it. Raises FasUnreachable, FasAnswerUnknown, ValueError."""
+        allowed(cmdlet)
+        if self._pool is None or self._wsman is None:
+            raise FasUnreachable(f"{self._where}: the session is closed; it is opened anew next time.")
+        self._wsman.deadline = monotonic() + self._connection.operation_seconds
+        pipeline = Pipeline(self._pool).add_cmdlet(cmdlet.name).add_parameters(_arguments(cmdlet.parameters))
+        self._send(pipeline, cmdlet)
+        return self._answer(pipeline, cmdlet)
+
+    @property
+    def _where(self) -> str:
+        return f"{self._connection.host}:{self._connection.port}"
+
+    def _open(self) -> None:
+        try:
+            self._wsman = _BoundedWsMan(self._connection)
+            self._wsman.deadline = monotonic() + self._connection.operation_seconds
+            self._pool = RunspacePool(
+                self._wsman, configuration_name=self._connection.configuration_name, idle_timeout=_IDLE_SECONDS
+            )
+            self._pool.open()
+        except Exception as error:
+            raise FasUnreachable(f"{self._where}: {_remedy(self._connection, error)}") from error
+
+    def _load_snapin(self) -> None:
+        try:
+            result = self.invoke(Cmdlet(name="Add-PSSnapin", parameters={"Name": SNAPIN}))
+        except FasAnswerUnknown as error:
+            raise FasUnreachable(str(error)) from error  # nothing was asked of FAS itself
+        if result.errors:
+            raise FasUnreachable(
+                f"{self._where}: {SNAPIN} was not loaded ({one_line(result.errors[0].message)}). Install FAS's "
+                "PowerShell snap-in there, or set load_snapin = false where the session configuration loads it."
+            )
+
+    def _send(self, pipeline: Pipeline, cmdlet: Cmdlet) -> None:
+        try:
+            pipeline.begin_invoke()
+        except Exception as error:
+            self._close(_GIVING_UP_SECONDS)
+            if _certainly_not_sent(error):
+                raise FasUnreachable(f"{self._where}: {_remedy(self._connection, error)}") from error
+            raise FasAnswerUnknown(f"{self._where}: {cmdlet.name} was sent, and then: {_cause(error)}") from error
+
+    def _answer(self, pipeline: Pipeline, cmdlet: Cmdlet) -> CmdletResult:
+        try:
+            pipeline.end_invoke()
+            result = _result(pipeline)
+        except Exception as error:
+            self._give_up(pipeline)
+            raise FasAnswerUnknown(f"{self._where}: {cmdlet.name} gave no whole answer: {_cause(error)}") from error
+        if pipeline.state not in {PSInvocationState.COMPLETED, PSInvocationState.FAILED}:
+            self._close(_GIVING_UP_SECONDS)
+            raise FasAnswerUnknown(f"{self._where}: {cmdlet.name} was stopped on the server before it ended.")
+        with contextlib.suppress(Exception):  # it has answered; only its place on the server is freed here
+            pipeline.close()
+        return result
+
+    def _give_up(self, pipeline: Pipeline) -> None:
+        if self._wsman is not None:
+            self._wsman.deadline = monotonic() + _GIVING_UP_SECONDS
+            with contextlib.suppress(Exception):
+                pipeline.stop()
+        self._close(_GIVING_UP_SECONDS)
+
+    def _close(self, seconds: float) -> None:
+        pool, wsman, self._pool, self._wsman = self._pool, self._wsman, None, None
+        if wsman is None:
+            return
+        wsman.deadline = monotonic() + seconds
+        with contextlib.suppress(Exception):
+            if pool is not None:
+                pool.close()
+        with contextlib.suppress(Exception):
+            wsman.close()
+
+
+class _BoundedWsMan(WSMan):
+    """WS-Management that sends each message once and ends at `deadline`, an instant of the monotonic clock (s)."""
+
+    deadline: float
+
+    def __init__(self, connection: WinRm) -> None:
+        super().__init__(
+            connection.host,
+            port=connection.port,
+            username=connection.username,
+            password=connection.password,
+            auth=connection.auth.value,
+            ssl=True,
+            cert_validation=True,
+            no_proxy=True,
+            reconnection_retries=0,
+            certificate_pem=connection.client_certificate,
+            certificate_key_pem=connection.client_key,
+        )
+        self._connect_seconds = connection.connect_seconds
+        # pypsrp has no setting for these: its session would ask the environment for proxies, `.netrc` and CA files,
+        # follow redirects with the command in hand, and trust certifi's authorities instead of the system's.
+        session = self.transport._build_session()  # noqa: SLF001
+        session.trust_env = False
+        session.max_redirects = 0
+        session.verify = True
+        session.mount("https://", _TlsAdapter(connection.ca_file))
+        self.transport.session = session
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - XML, whose type this package does not name
+        """Send one message (action, address, body, options, selectors); time-outs and retries are the deadline's."""
+        del kwargs
+        remaining = self.deadline - monotonic()
+        if remaining <= 0:
+            raise TimeoutError("it took longer than operation_seconds")
+        self.operation_timeout = max(1, min(_POLL_SECONDS, int(remaining)))
+        self.transport.connection_timeout = min(self._connect_seconds, remaining)  # type: ignore[assignment] # s
+        self.transport.read_timeout = remaining  # type: ignore[assignment] # requests takes fractions
+        return super().invoke(*args[:5])
+
+
+class _TlsAdapter(HTTPAdapter):
+    """TLS by the system's certificate authorities, or by those of one file alone."""
+
+    def __init__(self, ca_file: str | None) -> None:
+        self._context = ssl.create_default_context(cafile=ca_file)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Use the one context."""
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+
+    def cert_verify(self, conn: HTTPSConnectionPool, *args: Any) -> None:
+        """Take over the client's certificate, but not certifi's authorities."""
+        super().cert_verify(conn, *args)
+        conn.ca_certs = conn.ca_cert_dir = None
+
+
+def _arguments(parameters: Mapping[str, Argument]) -> dict[str, object]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()}
+
+
+def _result(pipeline: Pipeline) -> CmdletResult:
+    errors = tuple(map(_error, pipeline.streams.error))
+    if pipeline.state == PSInvocationState.FAILED and not errors:
+        errors = (ErrorRecord(message="The pipeline failed without a word."),)
+    return CmdletResult(
+        objects=tuple(map(_properties, pipeline.output)),
+        errors=errors,
+        warnings=tuple(str(each.message) for each in pipeline.streams.warning),
+    )
+
+
+def _error(record: ErrorRecordMessage | str) -> ErrorRecord:
+    if isinstance(record, str):  # pypsrp hands on what it could not read
+        return ErrorRecord(message=record)
+    try:
+        category = ErrorCategory(record.category or 0).name
+    except ValueError:
+        category = str(record.category)
+    return ErrorRecord(message=str(record), error_id=record.fq_error or "", category=category)
+
+
+def _properties(found: object) -> Mapping[str, object]:
+    plain = _plain(found)
+    return plain if isinstance(plain, dict) else {"": plain}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return instant(value) or value
+    if value is None or isinstance(value, (bool, int, bytes, datetime)):
+        return value
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, GenericComplexObject):
+        return _plain_object(value)
+    xml_text = getattr(value, "itertext", None)  # pypsrp gives a type that it does not know as its XML
+    return str(value) if xml_text is None else "".join(xml_text())
+
+
+def _plain_object(value: GenericComplexObject) -> object:
+    properties = value.adapted_properties | value.extended_properties
+    if "System.Enum" in value.types:
+        return value.to_string
+    if value.property_sets and not value.adapted_properties:  # a bare value that the server decorated
+        return _plain(value.property_sets[0])
+    return _plain(properties) if properties else value.to_string
+
+
+def _certainly_not_sent(error: Exception) -> bool:
+    """Whether the command cannot have reached a shell: no connection, no sign-in, no rights, no such shell."""
+    if isinstance(error, (AuthenticationError, ConnectTimeout)):
+        return True
+    if isinstance(error, WSManFaultError):
+        return error.code in {_ACCESS_DENIED, _NO_SUCH_SHELL}
+    return isinstance(error, NotConnected) and isinstance(_reason(error), NewConnectionError)
+
+
+def _remedy(connection: WinRm, error: Exception) -> str:
+    """What was wrong before anything was asked, with the setting or the service to look at."""
+    cause = _cause(error)
+    if isinstance(error, SSLError):
+        return f"TLS failed ({cause}). Check host, ca_file and, where it is used, client_certificate."
+    if isinstance(error, (NotConnected, TimeoutError, ProxyError)) or type(error).__name__ == "ReadTimeout":
+        return f"no answer ({cause}). Check host and port, that WinRM listens for HTTPS there, and the firewall."
+    if isinstance(error, (AuthenticationError, SpnegoError)):
+        return f"sign-in by {connection.auth} was refused ({cause}). {_SIGN_IN[connection.auth]}"
+    if isinstance(error, TooManyRedirects):
+        return "it answered with a redirect, which is not followed. Check host and port."
+    if isinstance(error, (WSManFaultError, WinRMTransportError)):
+        return (
+            f"WinRM opened no session ({cause}). Check that configuration_name {connection.configuration_name!r} "
+            "exists there and that the account may use it."
+        )
+    return f"no session ({cause}). Check the connection's settings, ca_file, client_certificate and client_key first."
+
+
+_SIGN_IN: Mapping[WinRmAuth, str] = {
+    WinRmAuth.BASIC: "Check username and password, and that WinRM allows Basic.",
+    WinRmAuth.NEGOTIATE: "Check username and password.",
+    WinRmAuth.KERBEROS: "Check username and password or the ticket cache, the clocks, and that host is the name in AD.",
+    WinRmAuth.CERTIFICATE: "Check client_certificate, and that WinRM maps it to an account.",
+}
+
+
+def _reason(error: BaseException) -> object:
+    inner = error.args[0] if error.args else error
+    return getattr(inner, "reason", inner)
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, (WSManFaultError, WinRMTransportError)):
+        return one_line(error.message)
+    return one_line(_reason(error)) or type(error).__name__
