@@ -1,0 +1,172 @@
+"""What about a FAS server's authorization certificates needs a person, computed from what is known of it.
+
+As in `idp_certs.alarms`, an alarm stands while it is named here and clears by itself (promise 63).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from evidence_service.notices.model import About
+from evidence_service.renewal.certificate_alarms import CERTIFICATE_JUDGES
+from evidence_service.renewal.memory import recall
+from evidence_service.renewal.model import (
+    STEP_KINDS,
+    Alert,
+    EnterMaintenance,
+    RenewalPolicy,
+    Result,
+    Switch,
+)
+from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.server_view import (
+    Known,
+    Raised,
+    ServerView,
+    act_text,
+    approval_of,
+    details,
+    until_text,
+)
+from evidence_service.renewal.timing import lead_findings, lifetime_of, renew_at
+from idp_certs.alarms import DAY, HOUR, Alarm, Severity, instant_text, span_text
+
+__all__ = ("ServerView", "approval_of", "renewal_alarms")
+
+MISSES_WARNING, UNREACHABLE_WARNING, UNREACHABLE_CRITICAL = 3, HOUR, DAY
+FAILURES_WARNING = 3
+UNKNOWN_AFTER = HOUR
+"""An act whose answer never came is read back within minutes, unless something is wrong."""
+OVERRIDE_TOLD = 7 * DAY
+_OWN_ALARM = frozenset(
+    {
+        RenewalReason.APPROVAL_OVERDUE,
+        RenewalReason.DEFINITION_NAMES_MISSING,
+        RenewalReason.DENIED,
+        RenewalReason.DENIED_REPEATEDLY,
+        RenewalReason.EXPIRED,
+        RenewalReason.EXPIRY_UNKNOWN,
+        RenewalReason.LEAD_DOES_NOT_FIT,
+        RenewalReason.PAUSED,
+        RenewalReason.REVOKED,
+        RenewalReason.UNREACHABLE,
+    }
+)
+"""Reasons to stop that another alarm tells of already."""
+
+
+def renewal_alarms(view: ServerView, policy: RenewalPolicy, now: datetime) -> tuple[Alarm, ...]:
+    """Everything about this server that needs a person at `now` (UTC)."""
+    seen = view.observation
+    known = Known(
+        view=view,
+        policy=policy,
+        now=now,
+        used=() if seen is None else tuple(each for each in seen.certificates if each.id in seen.used),
+        due=None if seen is None else renew_at(seen, view.attempts, policy, now),
+    )
+    judges = (*CERTIFICATE_JUDGES, _stopped, _reach, _failing, _lead, _windows, _pause)
+    return tuple(
+        Alarm(
+            kind=each.kind,
+            entity_id=view.name,
+            key=each.key,
+            severity=each.severity,
+            text=each.text,
+            about=About.FAS_SERVER.value,
+            more=each.more,
+            facts=each.facts,
+            todo=each.todo,
+        )
+        for judge in judges
+        for each in judge(known)
+    )
+
+
+def _stopped(known: Known) -> Iterator[Raised]:
+    view, step = known.view, known.view.step
+    if view.damage is not None:
+        text = f"Nothing is done at FAS server {view.name}: {view.damage}."
+        yield Raised(kind="renewal_stopped", key="damaged", severity=Severity.CRITICAL, text=text)
+    if isinstance(step, Alert) and step.reason not in _OWN_ALARM:
+        findings = "; ".join(map(details, step.findings))
+        what = f"{step.reason.meaning}{f' ({findings})' if findings else ''}"
+        text = f"FAS server {view.name}: {what}{until_text(known, '. ')}"
+        mild = step.reason is RenewalReason.NO_NEIGHBOUR and not known.is_urgent
+        yield Raised(
+            kind="renewal_stopped",
+            key=step.reason.value,
+            severity=Severity.WARNING if mild else Severity.CRITICAL,
+            text=f"{text.rstrip('.')}. {step.reason.advice}",
+            more=tuple(each.reason.meaning for each in step.findings if each.reason is not step.reason),
+        )
+    for act in recall(view.attempts).unanswered:
+        if known.now - act.at >= UNKNOWN_AFTER:
+            reason = RenewalReason.ANSWER_UNKNOWN
+            text = f"FAS server {view.name} never answered {act_text(act)} of {instant_text(act.at)}. {reason.advice}"
+            yield Raised(kind="renewal_stopped", key=f"{reason}:{act.seq}", severity=Severity.WARNING, text=text)
+
+
+def _reach(known: Known) -> Iterator[Raised]:
+    view = known.view
+    if view.problem is None or view.problem_since is None:
+        return
+    age = known.now - view.problem_since
+    text = f"FAS server {view.name} does not answer since {span_text(age)} ({details(view.problem)})"
+    text = f"{text}{until_text(known)}. {view.problem.reason.advice}"
+    if view.misses >= MISSES_WARNING or age >= UNREACHABLE_WARNING:
+        yield Raised(kind="server_unreachable", severity=Severity.WARNING, text=text)
+        if known.is_due or known.is_urgent or age >= UNREACHABLE_CRITICAL:
+            yield Raised(kind="server_unreachable", key="urgent", severity=Severity.CRITICAL, text=text)
+
+
+def _failing(known: Known) -> Iterator[Raised]:
+    if known.view.failures < FAILURES_WARNING:
+        return
+    failed = next((each for each in reversed(known.view.attempts.acts) if each.result is Result.FAILED), None)
+    finding = None if failed is None else failed.finding
+    what = "an act" if failed is None else act_text(failed)
+    why = "" if finding is None else f" ({details(finding)})"
+    advice = RenewalReason.REFUSED_BY_FAS.advice if finding is None else finding.reason.advice
+    yield Raised(
+        kind="renewal_failing",
+        key="" if failed is None else STEP_KINDS[type(failed.step)].value,
+        severity=Severity.CRITICAL if known.is_urgent else Severity.WARNING,
+        text=(
+            f"FAS server {known.view.name} refused {what} {known.view.failures} times{why}{until_text(known)}. {advice}"
+        ),
+    )
+
+
+def _lead(known: Known) -> Iterator[Raised]:
+    lifetimes = [lifetime_of(each, known.view.attempts, known.policy) for each in known.used]
+    found = {finding for lifetime in lifetimes or [None] for finding in lead_findings(known.policy, lifetime)}
+    if found:
+        findings = "; ".join(sorted(map(details, found)))
+        advice = RenewalReason.LEAD_DOES_NOT_FIT.advice
+        text = f"The lead of FAS server {known.view.name} does not fit: {findings}. {advice}"
+        yield Raised(kind="lead_does_not_fit", severity=Severity.WARNING, text=text)
+
+
+def _windows(known: Known) -> Iterator[Raised]:
+    lately = [each.step for each in known.view.attempts.acts if known.now - each.at <= OVERRIDE_TOLD]
+    for step in (known.view.step, *lately):
+        if isinstance(step, (EnterMaintenance, Switch)) and step.overrides:
+            key = step.after if isinstance(step, Switch) else step.certificate_id
+            reason = RenewalReason.WINDOW_OVERRIDDEN
+            text = f"FAS server {known.view.name}: {reason.meaning} {reason.advice}"
+            yield Raised(kind="window_overridden", key=key, severity=Severity.WARNING, text=text)
+            return
+
+
+def _pause(known: Known) -> Iterator[Raised]:
+    until = known.view.attempts.paused_until
+    if until is not None and until > known.now and known.is_due:
+        text = (
+            f"The renewal of FAS server {known.view.name} is due and paused{until_text(known)}. Resume it: "
+            f"`fas-evidence authcert resume {known.view.name}`."
+        )
+        yield Raised(
+            kind="renewal_paused", severity=Severity.CRITICAL if known.is_urgent else Severity.WARNING, text=text
+        )

@@ -1,0 +1,136 @@
+"""Alarms about the certificates of a FAS server: those in use, and the request that waits for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from evidence_service.renewal.approvals import (
+    LEFT_DAYS,
+    URGENT_DAYS,
+    approval_facts,
+    approval_paragraphs,
+    approval_steps,
+    approval_text,
+    days_waited,
+    is_overdue,
+    reminder,
+)
+from evidence_service.renewal.model import (
+    Alert,
+    AuthorizationCertificate,
+    CertificateStatus,
+    Deadline,
+    Rest,
+)
+from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.server_view import (
+    Known,
+    Raised,
+    approval_of,
+    certificate_facts,
+    certificate_name,
+    until_text,
+    what_next,
+)
+from evidence_service.renewal.timing import lifetime_of
+from idp_certs.alarms import DAY, Severity, instant_text, level_reached, span_text
+
+
+def _use(known: Known) -> Iterator[Raised]:
+    """What the certificates in use come to."""
+    for each in known.used:
+        facts = certificate_facts(each)
+        if each.revoked_at is not None:
+            reason = RenewalReason.REVOKED
+            text = f"{certificate_name(known, each)} was revoked at {instant_text(each.revoked_at)}. {reason.advice}"
+            yield Raised(kind="authcert_revoked", key=each.id, severity=Severity.CRITICAL, text=text, facts=facts)
+        if each.expires is None:
+            reason = RenewalReason.EXPIRY_UNKNOWN
+            text = f"{certificate_name(known, each)} is in use and nobody knows when it expires. {reason.advice}"
+            yield Raised(kind="expiry_unknown", key=each.id, severity=Severity.WARNING, text=text, facts=facts)
+        elif each.expires <= known.now or each.status is CertificateStatus.EXPIRED:
+            which, end = certificate_name(known, each), instant_text(each.expires)
+            text = f"{which} expired at {end}: no user can log on through this server. {what_next(known)}"
+            yield Raised(kind="authcert_expired", key=each.id, severity=Severity.CRITICAL, text=text, facts=facts)
+        else:
+            yield from _expiring(known, each, each.expires)
+
+
+def _expiring(known: Known, certificate: AuthorizationCertificate, expires: datetime) -> Iterator[Raised]:
+    left = expires - known.now
+    lifetime = lifetime_of(certificate, known.view.attempts, known.policy)
+    # One that lives for days would never be without the alarm.
+    levels = tuple(days for days in LEFT_DAYS if lifetime is None or days * DAY <= lifetime / 2)
+    # Raised no later than so many days before, although a server is looked at now and then only.
+    level = level_reached(max(left - known.policy.check, timedelta(microseconds=1)), levels)
+    if level is not None:
+        yield Raised(
+            kind="authcert_expiring",
+            key=f"{certificate.id}:{level}d",
+            severity=Severity.CRITICAL if level <= URGENT_DAYS else Severity.WARNING,
+            text=(
+                f"{certificate_name(known, certificate)} expires at {instant_text(expires)}, in {span_text(left)}. "
+                f"{what_next(known)}"
+            ),
+            facts=certificate_facts(certificate),
+        )
+
+
+def _missing(known: Known) -> Iterator[Raised]:
+    seen = known.view.observation
+    for each in () if seen is None else seen.definitions:
+        if seen is not None and seen.certificate(each.authorization_certificate) is None:
+            text = (
+                f"Certificate definition {each.name} names authorization certificate {each.authorization_certificate}, "
+                f"which FAS server {known.view.name} does not have. {RenewalReason.DEFINITION_NAMES_MISSING.advice}"
+            )
+            yield Raised(kind="definition_names_missing", key=each.name, severity=Severity.CRITICAL, text=text)
+
+
+def _approval(known: Known) -> Iterator[Raised]:
+    approval = approval_of(known.view, known.policy)
+    if approval is None:
+        return
+    text, facts, todo = approval_text(approval, known.now), approval_facts(approval), approval_steps(approval)
+    key, severity = reminder(approval, known.now)
+    more = approval_paragraphs(approval)
+    yield Raised(kind="approval_needed", key=key, severity=severity, text=text, more=more, facts=facts, todo=todo)
+    if is_overdue(approval, known.now):
+        withdraws = known.policy.on_deadline is Deadline.WITHDRAW
+        fate = "It is withdrawn, as set." if withdraws else "It is kept, as set."
+        yield Raised(
+            kind="approval_overdue",
+            key=approval.request.id,
+            severity=Severity.CRITICAL,
+            text=f"Nobody decided for {days_waited(approval, known.now)} days. {fate} {text}",
+            more=more,
+            facts=facts,
+            todo=todo,
+        )
+
+
+def _denied(known: Known) -> Iterator[Raised]:
+    step, seen = known.view.step, known.view.observation
+    reason = step.reason if isinstance(step, (Rest, Alert)) else None
+    listed = () if seen is None else seen.certificates
+    denied = [each for each in listed if each.status is CertificateStatus.DENIED]
+    word = next((f" ({each.denial})" for each in denied if each.denial), "")
+    key = "" if known.asked is None else known.asked.certificate_id or str(known.asked.seq)
+    end = until_text(known)
+    if reason is RenewalReason.DENIED_REPEATEDLY:
+        text = f"The CA denied {known.policy.maximum_denials} requests of FAS server {known.view.name} in a row{word}"
+        yield Raised(
+            kind="renewal_denied_repeatedly",
+            key=key,
+            severity=Severity.CRITICAL,
+            text=f"{text}, so nothing more is asked{end}. {reason.advice}",
+        )
+    elif reason is RenewalReason.DENIED or denied:
+        text = f"The CA denied the request of FAS server {known.view.name}{word}{end}. {RenewalReason.DENIED.advice}"
+        severity = Severity.CRITICAL if known.is_urgent else Severity.WARNING
+        yield Raised(kind="renewal_denied", key=key, severity=severity, text=text)
+
+
+CERTIFICATE_JUDGES = (_use, _missing, _approval, _denied)
+"""Asked in this order."""
