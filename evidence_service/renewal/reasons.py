@@ -50,6 +50,12 @@ class RenewalReason(Reason):
         "The new certificate ends too soon, or no later than the one that it would replace.",
         "Check the template's validity period and how long the CA's own certificate lasts.",
     )
+    RESPONSE_UNREADABLE = (
+        "response_unreadable",
+        707,
+        "What was brought or issued cannot be read as a PKCS #7 in DER, or as a certificate.",
+        "Bring the CA's answer as a DER PKCS #7 file (`.p7b`), unchanged.",
+    )
     PROOF_FAILED = (
         "proof_failed",
         710,
@@ -132,7 +138,7 @@ class RenewalReason(Reason):
         "lead_does_not_fit",
         730,
         "The lead is longer than certificates live, or too short for the approver, the soak and the windows.",
-        "Correct the lead, or the template's validity. Until then a third of the lifetime is taken as the lead.",
+        "Correct the lead, or the template's validity. Until then at least a third of the lifetime is the lead.",
     )
     NO_NEIGHBOUR = (
         "no_neighbour",

@@ -1,0 +1,263 @@
+"""What FAS reports and what is remembered, put together: which certificates serve, which one comes, which is given up.
+
+What FAS reports wins: a certificate that a person moved a definition back from is given up, as if it had been rolled
+back; one that vanished is not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from evidence_service.renewal.issued import asked_authority, issued_findings, same_authority
+from evidence_service.renewal.memory import Recalled, Setback, recall
+from evidence_service.renewal.model import (
+    USABLE,
+    WAITING,
+    Ask,
+    AskKind,
+    Attempts,
+    AuthorizationCertificate,
+    CertificateDefinition,
+    CertificateStatus,
+    Observation,
+    RenewalPolicy,
+    Switch,
+)
+from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.timing import renewal_start
+from idp_certs.reasons import Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """One server at `now` (UTC).
+
+    `test_definition` is the name of the definition that proves new certificates and serves nobody. `serving` are the
+    ids that the other definitions name, the most urgent first. `successor` is what the newest switch moved to, while it
+    serves; `candidate` the certificate that may be switched to next, or is not valid yet. `given_up` are certificates
+    that nothing is switched to. `setbacks` count towards the limit of denials.
+    """
+
+    observation: Observation
+    attempts: Attempts
+    policy: RenewalPolicy
+    now: datetime
+    past: Recalled
+    test_definition: str | None
+    serving: tuple[str, ...]
+    given_up: Mapping[str, Setback]
+    setbacks: tuple[Setback, ...]
+    successor: AuthorizationCertificate | None = None
+    candidate: AuthorizationCertificate | None = None
+
+    def ask(self, kind: AskKind) -> Ask | None:
+        """The oldest open wish of this kind."""
+        return next((each for each in self.attempts.asks if each.kind is kind), None)
+
+    def entry(self, certificate_id: str | None) -> AuthorizationCertificate | None:
+        """The entry with this id."""
+        return self.observation.certificate(certificate_id)
+
+    @property
+    def paused(self) -> bool:
+        """Whether a person's pause lasts."""
+        return self.attempts.paused_until is not None and self.now < self.attempts.paused_until
+
+    @property
+    def waiting(self) -> tuple[AuthorizationCertificate, ...]:
+        """The open requests on the server, whoever made them."""
+        return tuple(each for each in self.observation.certificates if each.status in WAITING)
+
+    def is_sound(self, certificate_id: str | None) -> bool:
+        """Whether FAS can enroll with it now and the CA has not revoked it."""
+        each = self.entry(certificate_id)
+        return each is not None and each.status in USABLE and each.revoked_at is None and not self._is_over(each)
+
+    def is_lost(self, certificate_id: str) -> bool:
+        """Whether it is missing, expired or was never issued: users of its definitions are cut off."""
+        each = self.entry(certificate_id)
+        return each is None or each.status is CertificateStatus.DENIED or self._is_over(each)
+
+    def is_due(self, certificate_id: str) -> bool:
+        """Whether it must be replaced by now."""
+        each = self.entry(certificate_id)
+        if each is None or self.is_lost(certificate_id):
+            return True
+        start = renewal_start(each, self.attempts, self.policy, self.now)
+        return start is not None and start <= self.now
+
+    def to_move(self, new: AuthorizationCertificate) -> tuple[CertificateDefinition, ...]:
+        """The definitions that `new` is to be named by and is not, those that serve before the test definition.
+
+        Until it is verified these are all whose certificate is due, and the one that a person wants renewed; later only
+        those that name what it replaced.
+        """
+        request = self.past.requests.get(new.id)
+        old = set(self.past.replaced_by(new.id))
+        if request is not None:
+            old.add(request.step.replaces)
+        if new.id not in self.past.verified:
+            old.update(each for each in self.observation.used if each and self.is_due(each))
+            if self.ask(AskKind.RENEW) is not None:
+                old.update(self.serving[:1])
+        old -= {new.id, ""}
+        moving = [each for each in self.observation.definitions if each.authorization_certificate in old]
+        return tuple(sorted(moving, key=lambda each: each.name == self.test_definition))
+
+    @property
+    def replaced(self) -> str | None:
+        """The serving certificate that a renewal replaces first."""
+        newest = self.successor.id if self.successor is not None else None
+        return next((each for each in self.serving if self.is_due(each)), None) or next(
+            (each for each in self.serving if each != newest), next(iter(self.serving), None)
+        )
+
+    def _is_over(self, each: AuthorizationCertificate) -> bool:
+        return each.status is CertificateStatus.EXPIRED or (each.expires is not None and each.expires <= self.now)
+
+
+def weigh(observation: Observation, attempts: Attempts, policy: RenewalPolicy, now: datetime) -> Situation:
+    """Put together what is known of a server."""
+    past = recall(attempts)
+    test_definition = _test_definition(observation, policy)
+    serving = {
+        each.authorization_certificate
+        for each in observation.definitions
+        if each.authorization_certificate and each.name != test_definition
+    }
+    given_up = {**_disowned(observation, past, now), **past.given_up}
+    bare = Situation(
+        observation=observation,
+        attempts=attempts,
+        policy=policy,
+        now=now,
+        past=past,
+        test_definition=test_definition,
+        serving=tuple(sorted(serving, key=lambda each: _urgency(observation, each))),
+        given_up=given_up,
+        setbacks=(),
+    )
+    given_up = {key: each for key, each in given_up.items() if not _is_tried_again(bare, each)}
+    return _with_certificates(bare, given_up)
+
+
+def _with_certificates(bare: Situation, given_up: Mapping[str, Setback]) -> Situation:
+    """The same with what serves and what comes."""
+    successor = bare.entry(bare.past.switched_to)
+    if successor is not None and (successor.id not in bare.serving or successor.id in given_up):
+        successor = None
+    situation = replace(bare, given_up=given_up, setbacks=_setbacks(bare, given_up), successor=successor)
+    return replace(situation, candidate=_own_candidate(situation) or _spare(situation))
+
+
+def _test_definition(observation: Observation, policy: RenewalPolicy) -> str | None:
+    """The test definition, unless a rule of real users names it too, or nothing else is defined."""
+    name = policy.test_definition
+    shared = any(name in each.definitions and each.name != policy.test_rule for each in observation.rules)
+    others = any(each.name != name for each in observation.definitions)
+    return name if name is not None and not shared and others else None
+
+
+def _urgency(observation: Observation, certificate_id: str) -> tuple[int, float, str]:
+    """What cuts users off first, then what was revoked, then what ends first."""
+    each = observation.certificate(certificate_id)
+    if each is None:
+        return 0, 0.0, certificate_id
+    if each.revoked_at is not None:
+        return 1, 0.0, certificate_id
+    return 2, each.expires.timestamp() if each.expires is not None else float("inf"), certificate_id
+
+
+def _disowned(observation: Observation, past: Recalled, now: datetime) -> dict[str, Setback]:
+    """Certificates that we switched to and that a person moved a definition back from, or removed."""
+    found: dict[str, Setback] = {}
+    for definition in observation.definitions:
+        last = past.last_move(definition.name)
+        if not isinstance(last, Switch):
+            continue
+        named = definition.authorization_certificate
+        if named == last.before and observation.certificate(named) is not None:
+            reason = RenewalReason.NOT_READ_BACK
+        elif named == last.after and observation.certificate(named) is None:
+            reason = RenewalReason.DEFINITION_NAMES_MISSING
+        else:
+            continue
+        moved = [each.at for each in past.moves if each.step == last]
+        found[last.after] = Setback(certificate_id=last.after, reason=reason, at=max(moved, default=now))
+    return found
+
+
+def _is_tried_again(situation: Situation, setback: Setback) -> bool:
+    """A person's wish after a failed proof: the certificate is proven again, unless it is itself at fault."""
+    ask, entry = situation.ask(AskKind.RENEW), situation.entry(setback.certificate_id)
+    if setback.reason is not RenewalReason.PROOF_FAILED or ask is None or ask.at <= setback.at or entry is None:
+        return False
+    return not candidate_findings(situation, entry)
+
+
+def candidate_findings(situation: Situation, new: AuthorizationCertificate) -> tuple[Finding, ...]:
+    """What `issued_findings` says of `new` in the place of what it would replace."""
+    requested = situation.past.requests.get(new.id)
+    request = requested.step if requested is not None else None
+    old = situation.entry(request.replaces) if request is not None else None
+    old = old or situation.entry(situation.replaced)
+    return issued_findings(new, old, request, situation.policy, situation.now)
+
+
+def _setbacks(situation: Situation, given_up: Mapping[str, Setback]) -> tuple[Setback, ...]:
+    past, ask = situation.past, situation.ask(AskKind.RENEW)
+    found = {each.certificate_id: each for each in past.setbacks}
+    for certificate_id, requested in past.requests.items():
+        known = certificate_id in past.moved | past.withdrawn | set(given_up)
+        if not known and situation.entry(certificate_id) is None:
+            gone = Setback(certificate_id=certificate_id, reason=RenewalReason.WITHDRAWN, at=requested.at)
+            found.setdefault(certificate_id, gone)
+    for each in given_up.values():
+        if each.reason is RenewalReason.NOT_READ_BACK:
+            found.setdefault(each.certificate_id, each)
+    counted = [
+        each
+        for each in found.values()
+        if (past.reset is None or each.at >= past.reset) and (ask is None or each.at >= ask.at)
+    ]
+    return tuple(sorted(counted, key=lambda each: each.at))
+
+
+def _may_serve(situation: Situation, each: AuthorizationCertificate) -> bool:
+    """Not revoked, not given up, not replaced before, and not serving already."""
+    replaced = {move.step.before for move in situation.past.moves}
+    return (
+        each.revoked_at is None
+        and each.id not in situation.given_up
+        and each.id not in replaced
+        and each.id not in situation.serving
+        and (situation.is_sound(each.id) or each.status is CertificateStatus.NOT_YET_VALID)
+    )
+
+
+def _own_candidate(situation: Situation) -> AuthorizationCertificate | None:
+    """The newest certificate that we requested and have not used."""
+    for certificate_id in reversed(tuple(situation.past.requests)):
+        each = situation.entry(certificate_id)
+        if each is not None and _may_serve(situation, each):
+            return each
+    return None
+
+
+def _spare(situation: Situation) -> AuthorizationCertificate | None:
+    """The one unused certificate that is as good as one that we would request: a person, or a lost memory, made it."""
+    if not any(map(situation.is_due, situation.serving)):
+        return None
+    asked = asked_authority(situation.entry(situation.replaced), None, situation.policy)
+    known = situation.past.moved | set(situation.past.requests)
+    spare = [
+        each
+        for each in situation.observation.certificates
+        if _may_serve(situation, each)
+        and each.id not in known
+        and (situation.policy.offline or same_authority(asked, each.certificate_authority))
+        and not candidate_findings(situation, each)
+    ]
+    return spare[0] if len(spare) == 1 else None
