@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, or_, select, update
 
 from evidence_service.adapters.database import fas_servers, reading, renewal_acts, renewal_asks, writing
 from evidence_service.adapters.idp_rows import Conflict, NotFound, printable, record_act, write_act
@@ -154,12 +154,16 @@ class RenewalStore:
             return sorted((row.next_tick_at, row.name) for row in connection.execute(statement))
 
     def attempts(self, server: str) -> Attempts:
-        """Everything remembered of one server: the latest acts, oldest first, and open wishes. Raises NotFound."""
+        """What matters of all that is remembered of one server, and open wishes. Raises NotFound.
+
+        The acts are the latest `KEPT_ACTS`, and as many of those that changed something: however often one fails, the
+        request that it belongs to is not forgotten.
+        """
         with reading(self._engine) as connection:
             row = _server_row(connection, server)
             return Attempts(
                 jitter=row.jitter,
-                acts=read_attempts(_latest_acts(connection, server, KEPT_ACTS)),
+                acts=read_attempts(_acts_that_matter(connection, server)),
                 asks=_open_asks(connection, server),
                 not_before=row.not_before,
                 paused_until=row.paused_until,
@@ -412,7 +416,7 @@ class RenewalStore:
 
     def _status(self, connection: Connection, row: Row[Any]) -> ServerStatus:
         damage: list[str] = []
-        acts = _undamaged(_latest_acts(connection, row.name, KEPT_ACTS), read_attempt, damage)
+        acts = _undamaged(_acts_that_matter(connection, row.name), read_attempt, damage)
         asks = _undamaged(_ask_rows(connection, row.name, only_open=True), read_ask, damage)
         (observation,) = _undamaged([row], _observation, damage) or (None,)
         (step,) = _undamaged([row], _step, damage) or (None,)
@@ -462,9 +466,18 @@ def _set(connection: Connection, server: str, **values: object) -> None:
     connection.execute(update(fas_servers).where(fas_servers.c.name == server).values(**values))
 
 
-def _latest_acts(connection: Connection, server: str, limit: int) -> Sequence[Row[Any]]:
-    statement = select(renewal_acts).where(renewal_acts.c.server == server)
+def _latest_acts(connection: Connection, server: str, limit: int, *these: ColumnElement[bool]) -> Sequence[Row[Any]]:
+    statement = select(renewal_acts).where(renewal_acts.c.server == server, *these)
     return connection.execute(statement.order_by(renewal_acts.c.seq.desc()).limit(limit)).all()[::-1]
+
+
+def _acts_that_matter(connection: Connection, server: str) -> Sequence[Row[Any]]:
+    latest = _latest_acts(connection, server, KEPT_ACTS)
+    if len(latest) < KEPT_ACTS:
+        return latest
+    in_vain = renewal_acts.c.result.in_((Result.FAILED.value, Result.NOT_DONE.value))
+    earlier = renewal_acts.c.seq < latest[0].seq
+    return [*_latest_acts(connection, server, KEPT_ACTS, earlier, or_(_OPEN, ~in_vain)), *latest]
 
 
 def _ask_rows(connection: Connection, server: str, *, only_open: bool = False) -> Sequence[Row[Any]]:

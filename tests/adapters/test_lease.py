@@ -89,6 +89,8 @@ def test_a_lease_that_was_given_back_is_free_at_once(engine: Engine) -> None:
     third = acquired(leases, "b")
     assert third is not None
     assert third.epoch == 3
+    leases.release(second)
+    check(engine, 3, NOW)
 
 
 def test_leases_of_other_names_do_not_meet(engine: Engine) -> None:

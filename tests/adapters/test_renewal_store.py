@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine, Table, select, update
+from sqlalchemy import Engine, Table, insert, select, update
 
 from evidence_service.adapters.database import (
     StoreUnavailable,
@@ -39,6 +39,7 @@ from evidence_service.adapters.renewal_rows import (
     encode_step,
 )
 from evidence_service.adapters.renewal_store import (
+    KEPT_ACTS,
     LEASE,
     LONGEST_SLEEP,
     SWITCH_HOLD,
@@ -243,9 +244,9 @@ def test_jitter_is_drawn_once_for_each_server(world: World) -> None:
     """Promise 52: not again by a restart, nor by leaving the configuration and coming back."""
     drawn = {each.name: each.jitter for each in world.store.statuses()}
     assert drawn == {A: 0.0, B: 0.1, C: 0.2}
-    for names in ((A, B, C), (B,), (C, A)):
+    for names in ((A, B, C), (B,), (C, A), (B, "fas-d")):
         world.reopen().configure(names, now=NOW + DAY, draw=lambda: 0.9)
-    assert {each.name: each.jitter for each in world.store.statuses()} == drawn
+    assert {each.name: each.jitter for each in world.store.statuses()} == drawn | {"fas-d": 0.9}
     assert world.store.attempts(B).jitter == 0.1
 
 
@@ -413,12 +414,26 @@ def test_an_unknown_answer_stays_open_until_fas_shows_it(world: World) -> None:
     assert world.store.attempts(A).acts[0].result is Result.UNKNOWN
     world.store.resolve(A, attempt, Result.DONE, "new", epoch=world.epoch, now=NOW + MINUTE)
     (resolved,) = world.store.attempts(A).acts
-    assert (resolved.result, resolved.certificate_id) == (Result.DONE, "new")
+    assert (resolved.result, resolved.certificate_id, resolved.finding) == (Result.DONE, "new", None)
     assert world.journal()[-1][3]["by"] == "reading FAS"
     with pytest.raises(Conflict, match="no open act"):
         world.store.resolve(A, attempt, Result.NOT_DONE, None, epoch=world.epoch, now=NOW)
     with pytest.raises(Conflict, match="no open act"):
         world.store.finish(B, world.begin(request_for()), DONE, epoch=world.epoch, now=NOW)
+
+
+def test_a_request_is_not_forgotten_however_often_its_successors_fail(world: World) -> None:
+    """What failed is bounded by number; what was done, or may have been, stays."""
+    world.did(request_for(), Performed(result=Result.DONE, certificate_id="new"))
+    world.begin(SWITCH_IT)
+    row = {"server": A, "kind": "verify", "act": encode_step(VERIFY), "at": NOW, "epoch": 1, "result": "failed"}
+    with writing(world.engine) as connection:
+        connection.execute(insert(renewal_acts), [row] * (KEPT_ACTS + 100))
+    acts = world.store.attempts(A).acts
+    assert [each.step for each in acts[:3]] == [request_for(), SWITCH_IT, VERIFY]
+    assert len(acts) == KEPT_ACTS + 2
+    assert [each.seq for each in acts] == sorted(each.seq for each in acts)
+    assert world.store.status(A).attempts_count == 1
 
 
 def test_back_off_survives_restarts(world: World) -> None:
@@ -551,6 +566,9 @@ def test_a_neighbour_that_entered_maintenance_since_does_not_serve(world: World)
     assert told() == Neighbour(name=B, serving=True, switching=True)
     world.store.finish(B, leaving, DONE, epoch=world.epoch, now=NOW)
     assert told() == Neighbour(name=B, serving=True, switching=False)
+    world.did(ENTER, server=B)
+    world.saw(observed(B, at=NOW + MINUTE))
+    assert told().serving, "a person took it out of maintenance"
     world.begin(BACK, B)
     assert told().switching, "an open act says so"
     later = world.store.neighbours(A, NOW + SWITCH_HOLD)[0]
