@@ -36,6 +36,7 @@ from evidence_service.notices.model import (
 )
 from evidence_service.renewal.farm import Farm, FasServer, Local, RevocationList, WinRm, WinRmAuth
 from evidence_service.renewal.model import Deadline, Maintenance, RenewalPolicy, Window
+from evidence_service.renewal.timing import lead_findings
 from evidence_service.settings import SettingsError
 
 MAX_SECRET = 4096
@@ -574,6 +575,9 @@ def _refuse_own_approval(mail: Mail, servers: Sequence[FasServer]) -> None:
 
 
 def _check_policy(table: str, policy: RenewalPolicy) -> None:
+    for finding in lead_findings(policy, policy.lifetime):
+        text = f"expected {finding.expected}, not {finding.presented}; correct the lead, or what it must hold"
+        raise _Problem(table, f"renewal.{finding.where}", text)
     if policy.approval_deadline < policy.approval_time:
         raise _Problem(table, "renewal.approval_deadline", "is shorter than approval_time; make it as long, or longer")
     named = (policy.test_upn, policy.test_rule, policy.test_definition)

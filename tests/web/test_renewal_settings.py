@@ -340,6 +340,27 @@ def test_a_management_machine_does_not_read_its_own_log(place: Place) -> None:
     assert (server.address, server.read_events) == ("fas1.corp.example", False)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('lead = "730d"\nlifetime = "730d"', "expected at most 486.7 days, two thirds of the 730 days"),
+        (
+            'lead = "20d"\napproval_time = "14d"\nsoak = "7d"',
+            "expected at least 23 days (approval_time, jitter, windows",
+        ),
+        ('lead = "10d"\njitter = "9d"', "expected at least 27 days"),
+        ('lead = "33%"\nlifetime = "30d"', "expected at least "),
+    ],
+)
+def test_a_lead_that_cannot_work_is_refused(place: Place, text: str, said: str) -> None:
+    """A lead as long as certificates live would renew on every run, one too short would let them lapse (promise 53)."""
+    complaint = place.refused(f"{SERVER}[fas_servers.renewal]\n{text}")
+
+    assert complaint.startswith("[[fas_servers]] fas1.corp.example, renewal.lead: expected ")
+    assert said in complaint
+    assert complaint.endswith("; correct the lead, or what it must hold")
+
+
 def test_what_can_start_and_should_be_looked_at_is_told(place: Place) -> None:
     """A lone server that must be in maintenance to switch would never switch (promise 61)."""
     told = list(renewal_warnings(place.load(SERVER)))
