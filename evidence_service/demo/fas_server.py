@@ -127,6 +127,7 @@ class SimulatedFas:
 
     `test_fails` makes Test-FasCertificateSigningRequest fail: True for all, an id for the definitions that name it.
     `key_length` is that of keys made from now on. `notice_delay` passes before a decision of the CA is noticed.
+    `says` holds the status word of an id in the place of the true one.
     """
 
     def __init__(self, name: str, *, release: str, ca: SimulatedCa, now: Callable[[], datetime]) -> None:
@@ -146,6 +147,7 @@ class SimulatedFas:
         self.notice_delay = timedelta(minutes=2)
         self.key_length = 2048
         self.test_fails: bool | str = False
+        self.says: dict[str, str] = {}
         self._made = 0
         self._checked = now()
 
@@ -160,6 +162,8 @@ class SimulatedFas:
 
     def status(self, entry: AuthorizationEntry) -> str:
         """The word for an entry. Where a release has no word for it, the nearest that it has (made up)."""
+        if entry.id in self.says:
+            return self.says[entry.id]
         waiting = "WaitingForApproval" if "WaitingForApproval" in self.words else "Pending"
         if entry.certificate is None:
             return "Denied" if entry.denial is not None and "Denied" in self.words else waiting

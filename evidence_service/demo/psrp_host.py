@@ -238,7 +238,7 @@ def _wire_object(properties: PsObject) -> PSObject:
 
 def _wire(value: object) -> object:
     if isinstance(value, Word):
-        return _Status[value]
+        return _Status[value] if value in _Status.__members__ else str(value)
     if isinstance(value, Guid):
         return PSGuid(value)
     if isinstance(value, datetime):

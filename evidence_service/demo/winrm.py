@@ -269,6 +269,8 @@ class _Request(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if body:
             self.send_header("Content-Type", "application/soap+xml;charset=UTF-8")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

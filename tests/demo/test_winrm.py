@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import requests
+from pypsrp.complex_objects import PSInvocationState
 from pypsrp.exceptions import AuthenticationError
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
@@ -159,6 +160,31 @@ def test_a_lost_answer_is_a_cut_connection_after_the_act(server: WinRmServer, fa
         objects, _ = call(pool, "Get-FasAuthorizationCertificate")
 
     assert [str(each["Status"]) for each in objects] == ["Ok", "WaitingForApproval"]
+
+
+def test_a_call_that_hangs_can_be_stopped(server: WinRmServer, farm: SimulatedFarm) -> None:
+    """Nothing comes, the client gives up and goes on, and FAS has done nothing (promise 60)."""
+    farm.server(FAS1).hangs = True
+    with client(server.connection(FAS1)) as wsman, RunspacePool(wsman) as pool:
+        shell = PowerShell(pool).add_cmdlet("Set-FasServer").add_parameter("MaintenanceMode", True)
+        shell.begin_invoke()
+        shell.poll_invoke(timeout=1)
+        assert shell.state == PSInvocationState.RUNNING
+        shell.stop()
+        farm.server(FAS1).hangs = False
+        objects, _ = call(pool, "Get-FasServer", Address=FAS1)
+
+    assert objects == [{"Address": FAS1, "MaintenanceMode": False}]
+
+
+def test_a_status_that_no_release_has_is_text(server: WinRmServer, farm: SimulatedFarm) -> None:
+    """What a newer FAS may say arrives as it is."""
+    (old,) = farm.server(FAS1).certificates
+    farm.server(FAS1).says[old] = "Hibernating"
+    with client(server.connection(FAS1)) as wsman, RunspacePool(wsman) as pool:
+        (shown,), _ = call(pool, "Get-FasAuthorizationCertificate")
+
+    assert shown["Status"] == "Hibernating"
 
 
 def test_an_unreachable_server_takes_no_connection(server: WinRmServer, farm: SimulatedFarm) -> None:
