@@ -48,7 +48,7 @@ def undelivered_alarms(undelivered: tuple[Undelivered, ...], now: datetime) -> t
 
 
 def _text(each: Undelivered, now: datetime) -> str:
-    parts = [f"{each.waiting} wait and are sent again"] if each.waiting else []
+    parts = [f"{each.waiting} wait and are tried again"] if each.waiting else []
     if each.abandoned:
         parts.append(f"{each.abandoned} were given up")
     return (

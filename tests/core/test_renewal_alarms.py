@@ -1,0 +1,437 @@
+"""What about a FAS server needs a person, when it starts and when it is gone; and what is told of each act."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from evidence_service.notices.alarms import alarm_message
+from evidence_service.notices.model import Audience, Message
+from evidence_service.renewal.alarms import ServerView, renewal_alarms
+from evidence_service.renewal.approvals import machine_account
+from evidence_service.renewal.messages import message_of
+from evidence_service.renewal.model import (
+    Act,
+    Alert,
+    Attempt,
+    Attempts,
+    AuthorizationCertificate,
+    AwaitApproval,
+    CertificateDefinition,
+    CertificateStatus,
+    Deadline,
+    EnterMaintenance,
+    Observation,
+    Prove,
+    RenewalPolicy,
+    Request,
+    Rest,
+    Result,
+    Retire,
+    RollBack,
+    Switch,
+    Verify,
+    Withdraw,
+)
+from evidence_service.renewal.reasons import RenewalReason
+from idp_certs.alarms import Alarm, Severity
+from idp_certs.reasons import Finding
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
+CA = "ca1.corp.example\\Corp Issuing CA"
+OLD, NEW = "0" * 8, "1" * 8
+END = NOW + 365 * DAY
+POLICY = RenewalPolicy(check=timedelta(microseconds=1))
+"""The server is looked at all the time, so that levels start exactly."""
+IN_USE = AuthorizationCertificate(
+    id=OLD,
+    status_word="Ok",
+    status=CertificateStatus.OK,
+    certificate_authority=CA,
+    not_before=END - 730 * DAY,
+    expires=END,
+    thumbprint="AA",
+)
+PENDING = AuthorizationCertificate(
+    id=NEW,
+    status_word="WaitingForApproval",
+    status=CertificateStatus.WAITING_FOR_APPROVAL,
+    certificate_authority=CA,
+    ca_request_id="4711",
+    request_key_sha256="ab" * 32,
+)
+REQUEST = Request(
+    reason=RenewalReason.DUE,
+    replaces=OLD,
+    known=frozenset({OLD}),
+    certificate_authority=CA,
+    certificate_template="RA",
+    authorization_template="RA_Manual",
+    offline=False,
+)
+
+
+def seen(*certificates: AuthorizationCertificate, at: datetime = NOW, used: str = OLD) -> Observation:
+    """An observation with one definition."""
+    return Observation(
+        server="FAS1",
+        at=at,
+        certificates=certificates or (IN_USE,),
+        definitions=(CertificateDefinition(name="default_Definition", template="SC", authorization_certificate=used),),
+        rules=(),
+    )
+
+
+def attempt(step: Act, seq: int = 1, **values: object) -> Attempt:
+    """An act that was done."""
+    given: dict[str, object] = {"at": NOW, "result": Result.DONE, "result_at": NOW + SECOND, **values}
+    return Attempt(seq=seq, step=step, **given)  # type: ignore[arg-type]  # each as it is
+
+
+CALM = ServerView(
+    name="FAS1",
+    host="fas1.corp.example",
+    attempts=Attempts(jitter=0.0),
+    observation=seen(),
+    step=Rest(reason=RenewalReason.NOT_DUE, until=NOW + HOUR),
+)
+
+
+def waiting(deadline: datetime | None = END, asked: datetime = NOW) -> ServerView:
+    """The server whose request waits at the CA."""
+    return replace(
+        CALM,
+        observation=seen(IN_USE, PENDING),
+        step=AwaitApproval(certificate_id=NEW, until=NOW + HOUR, deadline=deadline),
+        attempts=Attempts(jitter=0.0, acts=(attempt(REQUEST, at=asked, certificate_id=NEW),)),
+    )
+
+
+def raised(view: ServerView, now: datetime = NOW, policy: RenewalPolicy = POLICY) -> set[str]:
+    """Severity, kind and key of every alarm; none is named twice, and each is one line about the server."""
+    alarms = renewal_alarms(view, policy, now)
+    names = [f"{each.severity} {each.kind} {each.key}".replace(OLD, "OLD").replace(NEW, "NEW") for each in alarms]
+    assert len(set(names)) == len(names)
+    for each in alarms:
+        assert (each.entity_id, each.about) == ("FAS1", "fas_server")
+        assert "\n" not in each.text
+        assert each.text.endswith((".", "`."))
+        assert ".." not in each.text
+    return {name.strip() for name in names}
+
+
+def the(kind: str, view: ServerView, now: datetime = NOW, policy: RenewalPolicy = POLICY) -> Alarm:
+    """The one alarm of this kind."""
+    (alarm,) = (each for each in renewal_alarms(view, policy, now) if each.kind == kind)
+    return alarm
+
+
+def test_a_server_with_nothing_to_do_needs_nobody() -> None:
+    """No alarm stands while nothing is due."""
+    assert raised(CALM) == set()
+
+
+@pytest.mark.parametrize(
+    ("days", "severity"),
+    [(30, "warning"), (21, "warning"), (14, "warning"), (7, "critical"), (3, "critical"), (1, "critical")],
+)
+def test_the_certificate_in_use_is_told_of_at_each_level(days: int, severity: str) -> None:
+    """Promise 63: the alarm is there as soon as that many days are left, and says by when and what to do."""
+    at = END - days * DAY
+    assert f"{severity} authcert_expiring OLD:{days}d" not in raised(CALM, at - SECOND)
+    assert f"{severity} authcert_expiring OLD:{days}d" in raised(CALM, at)
+    text = the("authcert_expiring", CALM, at).text
+    assert "expires at 2027-01-01T12:00:00Z" in text
+    assert "fas-evidence authcert status FAS1" in text
+
+
+def test_the_alarm_comes_30_days_before_though_a_server_is_looked_at_once_an_hour() -> None:
+    """Promise 63: whatever the minute of the look, the first alarm stands at least 30 days before the expiry."""
+    policy = RenewalPolicy()
+    looks = [END - 32 * DAY + timedelta(minutes=17) + number * policy.check for number in range(49)]
+    first = next(at for at in looks if "warning authcert_expiring OLD:30d" in raised(CALM, at, policy))
+    assert END - first >= 30 * DAY
+
+
+def test_a_renewal_clears_what_was_told_of_the_old_certificate() -> None:
+    """Promise 63: when the definitions name the new certificate, nothing stands, though the old one still soaks."""
+    late = END - 5 * DAY
+    assert raised(CALM, late) == {"critical authcert_expiring OLD:7d"}
+    new = replace(IN_USE, id=NEW, not_before=late - DAY, expires=late + 729 * DAY)
+    assert raised(replace(CALM, observation=seen(IN_USE, new, used=NEW)), late) == set()
+
+
+def test_certificates_that_live_for_days_are_not_told_of_for_all_their_life() -> None:
+    """A level counts only within half of the lifetime."""
+    short = replace(IN_USE, not_before=NOW, expires=NOW + 30 * DAY)
+    view = replace(CALM, observation=seen(short))
+    policy = replace(POLICY, lead_share=0.5, approval_time=DAY, soak=DAY)
+    assert raised(view, NOW + DAY, policy) == set()
+    assert raised(view, NOW + 16 * DAY, policy) == {"warning authcert_expiring OLD:14d"}
+
+
+IN_USE_IS: dict[str, tuple[AuthorizationCertificate, str]] = {
+    "expired": (replace(IN_USE, expires=NOW), "critical authcert_expired OLD"),
+    "revoked": (replace(IN_USE, revoked_at=NOW - HOUR), "critical authcert_revoked OLD"),
+    "of unknown expiry": (replace(IN_USE, expires=None), "warning expiry_unknown OLD"),
+}
+
+
+@pytest.mark.parametrize("name", IN_USE_IS)
+def test_what_is_wrong_with_the_certificate_in_use_is_told(name: str) -> None:
+    """Promise 58 for a revoked one: the alarm is there with the observation that shows it."""
+    certificate, alarm = IN_USE_IS[name]
+    assert raised(replace(CALM, observation=seen(certificate))) == {alarm}
+
+
+def test_a_definition_that_names_nothing_is_told() -> None:
+    """Users of its rules cannot log on."""
+    view = replace(CALM, observation=seen(IN_USE, used="gone"))
+    assert raised(view) == {"critical definition_names_missing default_Definition"}
+
+
+def test_the_approver_is_told_all_that_is_needed_to_decide() -> None:
+    """On which CA, which request of which machine, for which template and key, until when, and who must not approve."""
+    alarm = the("approval_needed", waiting())
+    assert (alarm.key, alarm.severity) == (NEW, Severity.NOTICE)
+    assert alarm.text == (
+        f"Issue or deny the pending request 4711 of FAS1$ (FAS server FAS1) on {CA}, before 2027-01-01T12:00:00Z, in "
+        "365 days."
+    )
+    facts = dict(alarm.facts)
+    assert facts["CA"] == CA
+    assert facts["Pending request"] == "4711"
+    assert facts["Requested by"] == "FAS1$"
+    assert facts["Template"] == POLICY.authorization_template
+    assert facts["Key (SHA-256 of SubjectPublicKeyInfo)"] == "ab" * 32
+    assert facts["Needed before"] == "2027-01-01T12:00:00Z"
+    assert any("must not be who asked" in each for each in alarm.more)
+    assert any("no user can log on" in each for each in alarm.more)
+    message = alarm_message(alarm, raised_at=NOW)
+    assert message.audience is Audience.APPROVERS
+    assert "(request 4711)" in message.title
+
+
+def test_reminders_follow_the_days_left_and_come_weekly_before() -> None:
+    """Promise 50: one reminder a week, then at 30, 21, 14, 7, 3 and 1 days left, from 7 on critical, so urgent."""
+    asked = END - 60 * DAY
+    told: list[tuple[int, str, str]] = []
+    for hour in range(61 * 24):
+        now = asked + hour * HOUR
+        alarm = the("approval_needed", waiting(asked=asked), now, replace(POLICY, approval_deadline=90 * DAY))
+        key = alarm.key.replace(NEW, "NEW")
+        if not told or told[-1][1] != key:
+            told.append(((END - now).days, key, alarm.severity.value))
+    assert told == [
+        (60, "NEW", "notice"),
+        (53, "NEW:week 1", "warning"),
+        (46, "NEW:week 2", "warning"),
+        (39, "NEW:week 3", "warning"),
+        (32, "NEW:week 4", "warning"),
+        (30, "NEW:30d", "warning"),
+        (21, "NEW:21d", "warning"),
+        (14, "NEW:14d", "warning"),
+        (7, "NEW:7d", "critical"),
+        (3, "NEW:3d", "critical"),
+        (1, "NEW:1d", "critical"),
+        (0, "NEW:expired", "critical"),
+    ]
+
+
+@pytest.mark.parametrize(("on_deadline", "fate"), [(Deadline.KEEP, "kept"), (Deadline.WITHDRAW, "withdrawn")])
+def test_a_forgotten_request_is_told_with_what_becomes_of_it(on_deadline: Deadline, fate: str) -> None:
+    """Promise 50: at the deadline it says whether the request is kept or withdrawn."""
+    policy = replace(POLICY, on_deadline=on_deadline)
+    view = waiting()
+    assert "critical approval_overdue NEW" not in raised(view, NOW + 30 * DAY - SECOND, policy)
+    alarm = the("approval_overdue", view, NOW + 30 * DAY, policy)
+    assert alarm.text.startswith(f"Nobody decided for 30 days. It is {fate}, as set. Issue or deny")
+
+
+def test_a_request_that_is_signed_elsewhere_is_described_as_such() -> None:
+    """Without a CA that knows the request, the approver signs a file and brings the answer."""
+    offline = replace(PENDING, certificate_authority=None, ca_request_id=None)
+    view = replace(waiting(), observation=seen(IN_USE, offline))
+    alarm = the("approval_needed", view)
+    assert "signed" in alarm.text
+    assert any("fas-evidence authcert import FAS1" in each for each in alarm.todo)
+    assert not any("Certification Authority console" in each for each in alarm.todo)
+
+
+def test_a_denial_is_told_with_the_word_of_the_ca() -> None:
+    """Promise 49: denied once is a warning, denied repeatedly ends it and is critical."""
+    denied = replace(PENDING, status=CertificateStatus.DENIED, status_word="Denied", denial="not this month")
+    acts = (attempt(REQUEST, certificate_id=NEW),)
+    view = replace(
+        CALM,
+        observation=seen(IN_USE, denied),
+        step=Rest(reason=RenewalReason.DENIED, until=NOW + DAY),
+        attempts=Attempts(jitter=0.0, acts=acts),
+    )
+    assert raised(view) == {"warning renewal_denied NEW"}
+    assert "(not this month)" in the("renewal_denied", view).text
+    twice = replace(view, step=Alert(reason=RenewalReason.DENIED_REPEATEDLY, findings=(), until=NOW + DAY))
+    assert raised(twice) == {"critical renewal_denied_repeatedly NEW"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "severity"),
+    [
+        (RenewalReason.UNKNOWN_STATUS, "critical"),
+        (RenewalReason.TWO_OPEN_REQUESTS, "critical"),
+        (RenewalReason.VERIFY_FAILED, "critical"),
+        (RenewalReason.NO_WAY_BACK, "critical"),
+        (RenewalReason.ISSUED_OTHER_KEY, "critical"),
+        (RenewalReason.NO_NEIGHBOUR, "warning"),
+    ],
+)
+def test_where_only_a_person_can_go_on_that_is_told_with_the_difference(reason: RenewalReason, severity: str) -> None:
+    """Promise 56, 61: the alarm names why, what was expected, what came, and what to do."""
+    finding = Finding(reason=reason, expected="this", presented="that")
+    view = replace(CALM, step=Alert(reason=reason, findings=(finding,), until=NOW + HOUR))
+    assert raised(view) == {f"{severity} renewal_stopped {reason.value}"}
+    text = the("renewal_stopped", view).text
+    assert "expected this, got that" in text
+    assert text.endswith(reason.advice)
+
+
+def test_a_server_that_does_not_answer_is_told_after_an_hour_and_urgently_when_its_renewal_is_due() -> None:
+    """Promise 60: with its age; a single miss is nothing."""
+    problem = Finding(reason=RenewalReason.UNREACHABLE, expected="an answer", presented="no route")
+    view = replace(CALM, problem=problem, problem_since=NOW, misses=1)
+    assert raised(view, NOW + HOUR - SECOND) == set()
+    assert raised(view, NOW + HOUR) == {"warning server_unreachable"}
+    assert raised(replace(view, misses=3), NOW + SECOND) == {"warning server_unreachable"}
+    assert (
+        "since 5 hours (unreachable: expected an answer, got no route)"
+        in the("server_unreachable", view, NOW + 5 * HOUR).text
+    )
+    due = END - 50 * DAY
+    assert raised(replace(view, problem_since=due), due + HOUR) == {
+        "warning server_unreachable",
+        "critical server_unreachable urgent",
+    }
+
+
+def test_acts_that_fail_running_are_told_with_the_last_error() -> None:
+    """Twice may be chance, three times needs somebody."""
+    finding = Finding(reason=RenewalReason.REFUSED_BY_FAS, presented="Access denied")
+    acts = (attempt(REQUEST, result=Result.FAILED, finding=finding),)
+    view = replace(CALM, failures=2, attempts=Attempts(jitter=0.0, acts=acts))
+    assert raised(view) == set()
+    assert raised(replace(view, failures=3)) == {"warning renewal_failing request"}
+    assert "got Access denied" in the("renewal_failing", replace(view, failures=3)).text
+
+
+def test_an_act_that_was_never_answered_is_told_after_an_hour() -> None:
+    """Promise 46: nothing is repeated meanwhile, so somebody should look if it lasts."""
+    view = replace(CALM, attempts=Attempts(jitter=0.0, acts=(attempt(REQUEST, result=Result.UNKNOWN, result_at=None),)))
+    assert raised(view, NOW + HOUR - SECOND) == set()
+    assert raised(view, NOW + HOUR) == {"warning renewal_stopped answer_unknown:1"}
+
+
+def test_a_lead_that_cannot_work_is_told_long_before_it_matters() -> None:
+    """Promise 53: with what would fit."""
+    policy = replace(POLICY, lead_days=5)
+    assert raised(CALM, NOW, policy) == {"warning lead_does_not_fit"}
+    assert "got 5 days" in the("lead_does_not_fit", CALM, NOW, policy).text
+
+
+def test_a_change_outside_of_the_windows_is_told_and_forgotten_after_a_week() -> None:
+    """Promise 54: overridden with a warning, never silently."""
+    view = replace(CALM, step=EnterMaintenance(certificate_id=NEW, overrides=True))
+    assert raised(view) == {"warning window_overridden NEW"}
+    switch = attempt(Switch(definition="d", before=OLD, after=NEW, overrides=True))
+    after = replace(CALM, attempts=Attempts(jitter=0.0, acts=(switch,)))
+    assert raised(after, NOW + 7 * DAY) == {"warning window_overridden NEW"}
+    assert raised(after, NOW + 7 * DAY + SECOND) == set()
+
+
+def test_a_pause_is_told_only_while_a_renewal_is_due() -> None:
+    """A paused server with nothing to do needs nobody."""
+    view = replace(CALM, attempts=Attempts(jitter=0.0, paused_until=datetime.max.replace(tzinfo=UTC)))
+    assert raised(view) == set()
+    assert raised(view, END - 50 * DAY) == {"warning renewal_paused"}
+    assert "critical renewal_paused" in raised(view, END - 5 * DAY)
+
+
+def test_rows_that_cannot_be_read_are_told() -> None:
+    """Nothing is done at a server of which we do not know what was done."""
+    assert raised(replace(CALM, damage="row 5 cannot be read")) == {"critical renewal_stopped damaged"}
+
+
+def test_the_machine_account_is_the_one_that_the_ca_shows() -> None:
+    """A host name's first label, as Active Directory writes it; an address says nothing."""
+    assert machine_account("fas1.corp.example") == "FAS1$"
+    assert machine_account("192.0.2.1") == "192.0.2.1"
+
+
+def told(act: Attempt, observation: Observation | None = None, attempts: Attempts | None = None) -> Message:
+    """The message of an act."""
+    found = message_of("FAS1", act, observation or seen(), POLICY, NOW, attempts=attempts)
+    assert found is not None
+    return found
+
+
+def test_each_act_that_people_should_hear_of_has_its_message() -> None:
+    """One fact a message, to the operators."""
+    finding = Finding(reason=RenewalReason.ISSUED_WEAK_KEY, expected="2048", presented="1024")
+    acts: list[tuple[Attempt, str, Severity]] = [
+        (attempt(REQUEST, certificate_id=NEW), "request_made", Severity.NOTICE),
+        (attempt(Prove(certificate_id=NEW)), "certificate_issued", Severity.NOTICE),
+        (attempt(Prove(certificate_id=NEW, findings=(finding,))), "proof_failed", Severity.CRITICAL),
+        (attempt(Prove(certificate_id=NEW), result=Result.FAILED), "proof_failed", Severity.CRITICAL),
+        (attempt(Switch(definition="d", before=OLD, after=NEW)), "switched", Severity.NOTICE),
+        (attempt(Switch(definition="d", before=OLD, after=NEW, overrides=True)), "switched", Severity.WARNING),
+        (
+            attempt(RollBack(reason=RenewalReason.VERIFY_FAILED, definition="d", before=NEW, after=OLD)),
+            "rolled_back",
+            Severity.CRITICAL,
+        ),
+        (attempt(Retire(certificate_id=OLD, replaced_by=NEW)), "renewal_report", Severity.NOTICE),
+        (attempt(Withdraw(reason=RenewalReason.DENIED, certificate_id=NEW)), "withdrawn", Severity.WARNING),
+    ]
+    for act, kind, severity in acts:
+        message = told(act)
+        assert (message.kind, message.severity, message.audience) == (kind, severity, Audience.OPERATORS)
+        assert message.fact == f"act:FAS1:1:{kind}"
+        assert message.title.startswith("FAS1: ")
+    assert "expected 2048, got 1024" in dict(told(acts[2][0]).facts)["issued_weak_key"]
+
+
+def test_what_is_not_known_to_be_done_is_not_told_as_done() -> None:
+    """Promise 46: an act without an answer, or not done, has no message; nor has what nobody needs to hear."""
+    for result in (None, Result.UNKNOWN, Result.NOT_DONE, Result.FAILED):
+        for step in (
+            REQUEST,
+            Switch(definition="d", before=OLD, after=NEW),
+            Retire(certificate_id=OLD, replaced_by=NEW),
+        ):
+            assert message_of("FAS1", attempt(step, result=result), seen(), POLICY, NOW) is None
+    assert message_of("FAS1", attempt(Prove(certificate_id=NEW), result=Result.UNKNOWN), seen(), POLICY, NOW) is None
+    done = attempt(Verify(certificate_id=NEW, tests=(), upn="probe@corp.example"))
+    assert message_of("FAS1", done, seen(), POLICY, NOW) is None
+
+
+def test_the_report_says_what_was_done_when_and_when_it_comes_again() -> None:
+    """At the end: the new expiry, the next renewal, and each act from the request on, without any user's name."""
+    new = replace(IN_USE, id=NEW, not_before=NOW, expires=NOW + 730 * DAY)
+    retire = attempt(Retire(certificate_id=OLD, replaced_by=NEW), seq=9, at=NOW + 4 * DAY)
+    acts = (
+        attempt(Withdraw(reason=RenewalReason.ASKED, certificate_id="other"), seq=1),
+        attempt(REQUEST, seq=2, certificate_id=NEW),
+        attempt(Switch(definition="d", before=OLD, after=NEW), seq=3, result_at=NOW + DAY),
+        attempt(Verify(certificate_id=NEW, tests=(), upn="probe@corp.example"), seq=4, result_at=NOW + DAY + SECOND),
+        retire,
+    )
+    message = told(retire, seen(new, used=NEW), Attempts(jitter=0.0, acts=acts))
+    facts = dict(message.facts)
+    assert facts["Expires"] == "2028-01-01T12:00:00Z"
+    assert facts["Next renewal"] == "2027-11-02T12:00:00Z"
+    assert facts["2026-01-02T12:00:00Z"] == "a definition switched: done"
+    assert facts["2026-01-02T12:00:01Z"] == "tested: done"
+    assert "withdrawn" not in str(message.facts)
+    assert "probe@corp.example" not in str(message)
