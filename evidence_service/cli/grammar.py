@@ -41,6 +41,8 @@ rollover_app = _group("New signing keys that wait for a person.")
 alarm_app = _group("What needs a person.")
 rule_app = _group("FAS rules: what is special about requests that name one.")
 plugin_app = _group("Plug-in identities: which FAS servers may ask.")
+authcert_app = _group("Authorization certificates of FAS servers: their renewal.")
+notify_app = _group("Messages to people: whether they arrive.")
 decision_app = _group("Recorded decisions.")
 db_app = _group("The database.")
 config_app = _group("The configuration of this machine.")
@@ -51,6 +53,8 @@ for _name, _sub in (
     ("alarm", alarm_app),
     ("rule", rule_app),
     ("plugin", plugin_app),
+    ("authcert", authcert_app),
+    ("notify", notify_app),
     ("decision", decision_app),
     ("db", db_app),
     ("config", config_app),
@@ -734,6 +738,178 @@ def plugin_revoke(
     from evidence_service.cli.plugins import revoke
 
     return revoke(_session(context), name, sha256=sha256, confirmed=yes, dry_run=dry_run)
+
+
+FasServerName = Annotated[str, typer.Argument(metavar="NAME", help="The FAS server, as `authcert status` shows it.")]
+RenewalNote = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; kept in the journal.")]
+
+
+@authcert_app.command("status")
+def authcert_status(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One server, with all that is known.")] = None,
+    *,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Show the FAS servers, when their certificates expire, and what is done next and why."""
+    from evidence_service.cli.authcert import status
+
+    return status(_session(context), name, output)
+
+
+@authcert_app.command("renew")
+def authcert_renew(
+    context: typer.Context,
+    name: FasServerName,
+    *,
+    note: RenewalNote = "",
+    yes: Yes = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show every cmdlet that a renewal would call now, and change nothing.")
+    ] = False,
+    output: Annotated[
+        Output, typer.Option("-o", "--output", help="How to print the dry run.", show_default=True)
+    ] = Output.TABLE,
+) -> int:
+    """Renew a server's authorization certificate now.
+
+    The request waits at the CA until the CA manager issues it; everything after that goes by itself.
+    """
+    from evidence_service.cli.authcert import renew
+
+    return renew(_session(context), name, note=note, confirmed=yes, dry_run=dry_run, form=output)
+
+
+@authcert_app.command("withdraw")
+def authcert_withdraw(
+    context: typer.Context,
+    name: FasServerName,
+    *,
+    note: RenewalNote = "",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Withdraw a server's open request."""
+    from evidence_service.cli.authcert import withdraw
+
+    return withdraw(_session(context), name, note=note, confirmed=yes, dry_run=dry_run)
+
+
+@authcert_app.command("rollback")
+def authcert_rollback(
+    context: typer.Context,
+    name: FasServerName,
+    *,
+    note: RenewalNote = "",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Go back to the certificate that a server used before, while it has it."""
+    from evidence_service.cli.authcert import roll_back
+
+    return roll_back(_session(context), name, note=note, confirmed=yes, dry_run=dry_run)
+
+
+@authcert_app.command("import")
+def authcert_import(
+    context: typer.Context,
+    name: FasServerName,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The signed answer: PKCS #7 (.p7b), DER or PEM.")],
+    *,
+    note: RenewalNote = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Bring the signed answer to a request that was made as a file."""
+    from evidence_service.cli.authcert import import_response
+
+    return import_response(_session(context), name, file, note=note, dry_run=dry_run)
+
+
+@authcert_app.command("pause")
+def authcert_pause(
+    context: typer.Context,
+    name: FasServerName,
+    *,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="WHEN", help="A UTC instant, or a duration such as 2d; else until `resume`."),
+    ] = None,
+    note: RenewalNote = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Begin nothing at a server for a while. It is watched, and its alarms go on."""
+    from evidence_service.cli.authcert import pause
+
+    return pause(_session(context), name, until=until, note=note, dry_run=dry_run)
+
+
+@authcert_app.command("resume")
+def authcert_resume(
+    context: typer.Context, name: FasServerName, *, note: RenewalNote = "", dry_run: DryRun = False
+) -> int:
+    """End a pause."""
+    from evidence_service.cli.authcert import resume
+
+    return resume(_session(context), name, note=note, dry_run=dry_run)
+
+
+@authcert_app.command("history")
+def authcert_history(
+    context: typer.Context,
+    name: FasServerName,
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="The latest so many acts.")] = 50,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Show what was done at a server, by whom and why."""
+    from evidence_service.cli.authcert import history
+
+    return history(_session(context), name, limit=limit, form=output)
+
+
+@authcert_app.command("preflight", epilog=EXIT_CODES)
+def authcert_preflight(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One server; without it, all.")] = None,
+    *,
+    test: Annotated[
+        bool, typer.Option("--test", help="Also have FAS enroll the test user (`test_upn`) by each rule.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Check whether everything is ready for a renewal: rights, CA, templates, definitions, lead.
+
+    Exits 1 where something fails, 3 where a server does not answer.
+    """
+    from evidence_service.cli.authcert import preflight
+
+    return preflight(_session(context), name, test=test, form=output)
+
+
+@notify_app.command("test", epilog=EXIT_CODES)
+def notify_test(
+    context: typer.Context,
+    *,
+    channel: Annotated[
+        str | None, typer.Option("--channel", metavar="NAME", help="By this one alone: `mail`, or a webhook's name.")
+    ] = None,
+    to: Annotated[
+        Literal["approvers", "operators"], typer.Option("--to", help="Who is written to.", show_default=True)
+    ] = "operators",
+) -> int:
+    """Send a test message by each channel now, and say what came of it."""
+    from evidence_service.cli.notify import test
+    from evidence_service.notices.model import Audience
+
+    return test(_session(context), channel, Audience(to))
+
+
+@notify_app.command("list")
+def notify_list(context: typer.Context, *, output: OutputOption = Output.TABLE) -> int:
+    """List the messages that did not reach people, and the last ones."""
+    from evidence_service.cli.notify import list_messages
+
+    return list_messages(_session(context), output)
 
 
 @decision_app.command("list")

@@ -179,5 +179,5 @@ def list_alarms(session: Session, form: Output) -> int:
         )
         for each in found
     ]
-    output.table(("severity", "kind", "stands", "entity ID", "finding"), rows, nothing="No alarm stands.")
+    output.table(("severity", "kind", "stands", "concerns", "finding"), rows, nothing="No alarm stands.")
     return ExitCode.DONE

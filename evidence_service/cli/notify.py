@@ -1,0 +1,109 @@
+"""`notify`: whether messages reach people, and which did not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from evidence_service.adapters.channels import find_channels, open_channels, send_test
+from evidence_service.adapters.outbox import Delivery, DeliveryState, Outbox, StoredMessage
+from evidence_service.cli import output
+from evidence_service.cli.errors import BadInput, ExitCode
+from evidence_service.cli.output import Cell, Output
+from evidence_service.cli.session import Session
+from evidence_service.notices.model import Audience, Channels
+from evidence_service.renewal_settings import load_renewal
+from evidence_service.settings import SettingsError
+from evidence_service.trust_admin.texts import instant, moment
+from idp_certs.alarms import Severity
+
+_STYLES = {Severity.NOTICE: "", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
+_STATES = {DeliveryState.QUEUED: "waits", DeliveryState.DELIVERED: "delivered", DeliveryState.ABANDONED: "given up"}
+
+
+def test(session: Session, channel: str | None, audience: Audience) -> int:
+    """Send a test message by each channel, or by one, and say what came of it."""
+    channels = _channels(session)
+    chosen = find_channels(channels, channel)
+    if not chosen:
+        names = ", ".join(each.name for each in open_channels(channels))
+        if not names:
+            raise BadInput("no channel is configured; name a mail server or a webhook in the file of renewal_file")
+        raise BadInput(f"--channel: there is no channel {channel}; there is {names}")
+    failed = False
+    for each in chosen:
+        (tried,) = send_test([each], datetime.now(UTC), audience=audience)
+        if tried.problem is None:
+            output.line(f"{tried.channel}: sent; see whether it arrived", "green")
+        else:
+            failed = True
+            output.line(f"{tried.channel}: failed: {tried.problem}", "bold red")
+    return ExitCode.NEGATIVE if failed else ExitCode.DONE
+
+
+def list_messages(session: Session, form: Output) -> int:
+    """Print what is undelivered, and the last messages."""
+    with session.store() as engine:
+        found = Outbox(engine).messages()
+    if form is Output.JSON:
+        output.emit_json([message_json(each) for each in found])
+        return ExitCode.DONE
+    rows = [
+        (
+            Cell(value=each.message.severity.value, style=_STYLES[each.message.severity]),
+            moment(each.created_at),
+            each.message.kind,
+            each.message.audience.value,
+            _delivery_text(each),
+            each.message.title,
+        )
+        for each in found
+    ]
+    columns = ("severity", "written", "kind", "for", "finding", "title")
+    output.table(columns, rows, nothing="No message was written yet.")
+    return ExitCode.DONE
+
+
+def message_json(stored: StoredMessage) -> dict[str, Any]:
+    """A message for programs, with how far it is on each channel."""
+    message = stored.message
+    return {
+        "id": stored.id,
+        "created_at": instant(stored.created_at),
+        "kind": message.kind,
+        "about": message.about.value,
+        "subject": message.subject,
+        "severity": message.severity.value,
+        "audience": message.audience.value,
+        "title": message.title,
+        "deliveries": [_delivery_json(each) for each in stored.deliveries],
+    }
+
+
+def _delivery_json(delivery: Delivery) -> dict[str, Any]:
+    waits = delivery.state is DeliveryState.QUEUED
+    return {
+        "channel": delivery.channel,
+        "state": delivery.state.value,
+        "attempts": delivery.attempts,
+        "delivered_at": None if delivery.delivered_at is None else instant(delivery.delivered_at),
+        "next_attempt_at": instant(delivery.next_attempt_at) if waits else None,
+        "problem": delivery.problem,
+    }
+
+
+def _delivery_text(stored: StoredMessage) -> str:
+    if not stored.deliveries:
+        return "by no channel"
+    return "; ".join(
+        f"{each.channel} {_STATES[each.state]}{'' if each.problem is None else f' ({each.problem})'}"
+        for each in stored.deliveries
+    )
+
+
+def _channels(session: Session) -> Channels:
+    settings = session.settings()
+    try:
+        return load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir).channels
+    except SettingsError as problem:
+        raise BadInput(f"{problem}; correct the file") from problem
