@@ -7,12 +7,12 @@ are `DenyReason` of a denied request, `Oid` and `Sddl` of a template, and `Succe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives import hashes
 
+from evidence_service.demo.fas_binding import STANDARD, Call, Guid, PsObject, Spec, Word
 from evidence_service.demo.fas_server import (
     SUBJECT,
     AuthorizationEntry,
@@ -22,154 +22,6 @@ from evidence_service.demo.fas_server import (
     Rule,
     SimulatedFas,
 )
-
-
-class Word(str):
-    """A member of an enumeration, which travels with its number."""
-
-    __slots__ = ()
-
-
-class Guid(str):
-    """A GUID, which travels as one."""
-
-    __slots__ = ()
-
-
-PsObject = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One cmdlet called by `account` on `machine`; `arguments` are bound: names as documented, types as declared."""
-
-    machine: SimulatedFas
-    servers: Mapping[str, SimulatedFas]
-    account: str
-    now: datetime
-    arguments: Mapping[str, object]
-
-    @property
-    def target(self) -> SimulatedFas:
-        """The FAS server that -Address names. Raises CmdletError for one that this farm does not have."""
-        address = self.text("Address")
-        if not address or address.casefold() == "localhost":
-            return self.machine
-        target = self.servers.get(address.casefold())
-        if target is None:
-            raise CmdletError(f"Unknown server: {address}", "UnknownServer", "ObjectNotFound")
-        if target.unreachable:
-            message = f"There was no endpoint listening at http://{target.name}/ that could accept the message."
-            raise CmdletError(message, "EndpointNotFound", "ConnectionError")
-        return target
-
-    def text(self, name: str, default: str = "") -> str:
-        """A string argument."""
-        value = self.arguments.get(name)
-        return default if value is None else str(value)
-
-    def flag(self, name: str, *, default: bool = False) -> bool:
-        """A Boolean or switch argument."""
-        return bool(self.arguments.get(name, default))
-
-    def texts(self, name: str) -> tuple[str, ...] | None:
-        """A list argument; None: not given."""
-        value = self.arguments.get(name)
-        return value if isinstance(value, tuple) else None
-
-
-Handler = Callable[[Call], Iterable[PsObject]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """A cmdlet: its parameters with their types, those that must be given, and the first release that has it."""
-
-    handler: Handler
-    parameters: Mapping[str, str]
-    mandatory: tuple[str, ...] = ()
-    since: str = "7.17"
-    administers: bool = True
-
-
-_STANDARD = {"Address": "String", "UserName": "String", "Password": "String"}
-_COMMON = frozenset({"erroraction", "warningaction", "verbose", "debug", "informationaction"})
-_ALIASES = {"mstemplate": "CertificateTemplate"}
-
-
-def run(name: str, call: Call) -> tuple[PsObject, ...]:
-    """Bind and run. Raises CmdletError with what PowerShell or FAS would write."""
-    spec = next((each for key, each in CMDLETS.items() if key.casefold() == name.casefold()), None)
-    if spec is None or not call.machine.since(spec.since):
-        message = (
-            f"The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program."
-        )
-        raise CmdletError(message, "CommandNotFoundException", "ObjectNotFound")
-    bound = replace(call, arguments=_bind(name, _parameters(name, spec, call.machine), spec.mandatory, call.arguments))
-    if spec.administers:
-        target = bound.target
-        if call.account.casefold() not in {each.casefold() for each in target.administrators}:
-            target.administered(1, f"[{call.account}] is not a member of the Administrators group")
-            raise CmdletError("Access is denied.", category="PermissionDenied")
-    return tuple(spec.handler(bound))
-
-
-def _parameters(name: str, spec: Spec, machine: SimulatedFas) -> dict[str, str]:
-    parameters = {**spec.parameters}
-    if name.casefold() == "get-fasauthorizationcertificate" and not machine.since("2003"):
-        parameters["FullCertInfo"] = "Boolean"
-    if name.casefold() == "remove-fasauthorizationcertificate" and not machine.since("1903"):
-        del parameters["DeleteUserCerts"]
-    return parameters
-
-
-def _bind(
-    cmdlet: str, parameters: Mapping[str, str], mandatory: tuple[str, ...], given: Mapping[str, object]
-) -> dict[str, object]:
-    known = {each.casefold(): each for each in parameters}
-    type_name = "Citrix.Authentication.FederatedAuthenticationService." + cmdlet.replace("-", "") + "Command"
-    bound: dict[str, object] = {}
-    for raw, value in given.items():
-        asked = raw.lstrip("-").rstrip(":")
-        name = known.get(asked.casefold()) or known.get(_ALIASES.get(asked.casefold(), "").casefold())
-        if name is not None:
-            bound[name] = _convert(name, parameters[name], value, type_name)
-        elif asked.casefold() not in _COMMON:
-            raise CmdletError(
-                f"A parameter cannot be found that matches parameter name '{asked}'.",
-                f"NamedParameterNotFound,{type_name}",
-                "InvalidArgument",
-            )
-    missing = [each for each in mandatory if bound.get(each) in (None, "", ())]
-    if missing:
-        raise CmdletError(
-            f"Cannot process command because of one or more missing mandatory parameters: {' '.join(missing)}.",
-            f"MissingMandatoryParameter,{type_name}",
-            "InvalidArgument",
-        )
-    return bound
-
-
-def _convert(name: str, wanted: str, value: object, type_name: str) -> object:
-    if wanted == "Switch":
-        return value is None or bool(value)
-    if value is None and wanted != "String":
-        message = f"Missing an argument for parameter '{name}'. Specify a parameter of type 'System.{wanted}'."
-        raise CmdletError(message, f"MissingArgument,{type_name}", "InvalidArgument")
-    if wanted == "String[]":
-        return tuple(str(each) for each in value) if isinstance(value, list | tuple) else (str(value),)
-    if wanted == "Int32[]":
-        return tuple(int(str(each)) for each in value) if isinstance(value, list | tuple) else (int(str(value)),)
-    fits = {"Boolean": bool | int, "Int32": int, "TimeSpan": timedelta, "String": str | None}.get(wanted, object)
-    if not isinstance(value, fits):
-        if wanted == "String" and not isinstance(value, list | tuple | dict | bytes):
-            return str(value)
-        message = (
-            f"Cannot process argument transformation on parameter '{name}'. "
-            f'Cannot convert value "{value}" to type "System.{wanted}".'
-        )
-        raise CmdletError(message, f"ParameterArgumentTransformationError,{type_name}", "InvalidData")
-    return bool(value) if wanted == "Boolean" else value
 
 
 def _authorization(server: SimulatedFas, entry: AuthorizationEntry, *, full: bool) -> PsObject:
@@ -469,7 +321,7 @@ _ACLS = ("StoreFrontAcl", "UserAcl", "VdaAcl", "DelegatedAdministrationAcl")
 CMDLETS: Mapping[str, Spec] = {
     "Get-FasAuthorizationCertificate": Spec(
         handler=_get_authorization,
-        parameters={"CertificateAuthority": "String", "FullCertInfo": "Switch", **_STANDARD},
+        parameters={"CertificateAuthority": "String", "FullCertInfo": "Switch", **STANDARD},
     ),
     "New-FasAuthorizationCertificate": Spec(
         handler=_new_authorization,
@@ -477,68 +329,68 @@ CMDLETS: Mapping[str, Spec] = {
             "CertificateAuthority": "String",
             "CertificateTemplate": "String",
             "AuthorizationTemplate": "String",
-            **_STANDARD,
+            **STANDARD,
         },
         mandatory=("CertificateAuthority", "CertificateTemplate"),
     ),
     "Remove-FasAuthorizationCertificate": Spec(
         handler=_remove_authorization,
-        parameters={"Id": "String", "DeleteUserCerts": "Boolean", **_STANDARD},
+        parameters={"Id": "String", "DeleteUserCerts": "Boolean", **STANDARD},
         mandatory=("Id",),
     ),
     "New-FasAuthorizationCertificateRequest": Spec(
-        handler=_new_request, parameters={"DistinguishedName": "String", "UseTPM": "Boolean", **_STANDARD}
+        handler=_new_request, parameters={"DistinguishedName": "String", "UseTPM": "Boolean", **STANDARD}
     ),
     "Import-FasAuthorizationCertificateResponse": Spec(
         handler=_import_response,
-        parameters={"Id": "String", "Pkcs7CertificateFile": "String", **_STANDARD},
+        parameters={"Id": "String", "Pkcs7CertificateFile": "String", **STANDARD},
         mandatory=("Id", "Pkcs7CertificateFile"),
     ),
-    "Get-FasCertificateDefinition": Spec(handler=_get_definition, parameters={"Name": "String", **_STANDARD}),
+    "Get-FasCertificateDefinition": Spec(handler=_get_definition, parameters={"Name": "String", **STANDARD}),
     "Set-FasCertificateDefinition": Spec(
-        handler=_set_definition, parameters={**_DEFINITION, **_STANDARD}, mandatory=("Name",)
+        handler=_set_definition, parameters={**_DEFINITION, **STANDARD}, mandatory=("Name",)
     ),
     "New-FasCertificateDefinition": Spec(
         handler=_new_definition,
-        parameters={**_DEFINITION, **_STANDARD},
+        parameters={**_DEFINITION, **STANDARD},
         mandatory=("CertificateTemplate", "AuthorizationCertificate", "CertificateAuthorities"),
     ),
     "Remove-FasCertificateDefinition": Spec(
-        handler=_remove_definition, parameters={"Name": "String", **_STANDARD}, mandatory=("Name",)
+        handler=_remove_definition, parameters={"Name": "String", **STANDARD}, mandatory=("Name",)
     ),
-    "Get-FasRule": Spec(handler=_get_rule, parameters={"Name": "String", **_STANDARD}),
+    "Get-FasRule": Spec(handler=_get_rule, parameters={"Name": "String", **STANDARD}),
     "Set-FasRule": Spec(
         handler=_set_rule,
         parameters={
             "Name": "String",
             "CertificateDefinitions": "String[]",
             **dict.fromkeys(_ACLS, "String"),
-            **_STANDARD,
+            **STANDARD,
         },
         mandatory=("Name",),
     ),
-    "Get-FasServer": Spec(handler=_get_server, parameters=_STANDARD),
-    "Set-FasServer": Spec(handler=_set_server, parameters={"MaintenanceMode": "Boolean", **_STANDARD}),
+    "Get-FasServer": Spec(handler=_get_server, parameters=STANDARD),
+    "Set-FasServer": Spec(handler=_set_server, parameters={"MaintenanceMode": "Boolean", **STANDARD}),
     "Test-FasCertificateSigningRequest": Spec(
         handler=_test_signing,
-        parameters={**_USER, "CertificateAuthority": "String", "ReuseCachedTestKey": "Boolean", **_STANDARD},
+        parameters={**_USER, "CertificateAuthority": "String", "ReuseCachedTestKey": "Boolean", **STANDARD},
         mandatory=("UserPrincipalName", "Rule"),
         since="1906",
     ),
     "New-FasUserCertificate": Spec(
         handler=_new_user,
-        parameters={**_USER, **_STANDARD},
+        parameters={**_USER, **STANDARD},
         mandatory=("UserPrincipalName", "Rule", "CertificateDefinition"),
     ),
     "Get-FasUserCertificate": Spec(
         handler=_get_users,
-        parameters={**_USER, "KeyInfo": "Boolean", "MaximumRecordCount": "Int32", **_STANDARD},
+        parameters={**_USER, "KeyInfo": "Boolean", "MaximumRecordCount": "Int32", **STANDARD},
     ),
     "Get-FasMsCertificateAuthority": Spec(
         handler=_get_authority, parameters={"Address": "String", "Default": "Switch"}, administers=False
     ),
     "Get-FasMsTemplate": Spec(handler=_get_template, parameters={"Name": "String"}, administers=False),
-    "Get-FasRaCertificateMonitor": Spec(handler=_get_monitor, parameters=_STANDARD, since="2112"),
+    "Get-FasRaCertificateMonitor": Spec(handler=_get_monitor, parameters=STANDARD, since="2112"),
     "Get-WinEvent": Spec(
         handler=_get_events,
         parameters={

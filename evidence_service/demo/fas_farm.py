@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from evidence_service.adapters.powershell import CmdletResult, ErrorRecord
-from evidence_service.demo import fas_cmdlets
+from evidence_service.demo.fas_binding import Call, PsObject, run
 from evidence_service.demo.fas_ca import SMARTCARD, CaRequest, SimulatedCa
-from evidence_service.demo.fas_cmdlets import PsObject
+from evidence_service.demo.fas_cmdlets import CMDLETS as CALLABLE
 from evidence_service.demo.fas_server import RELEASES, CmdletError, Definition, Rule, SimulatedFas, UserCertificate
 from evidence_service.renewal.cmdlets import CMDLETS, READING, Cmdlet
 from evidence_service.renewal.ports import FasAnswerUnknown, FasUnreachable
@@ -229,11 +229,10 @@ class SimulatedFarm:
     ) -> tuple[PsObject, ...]:
         self._catch_up()
         self._record(server, cmdlet, parameters, account, done=True)
-        return fas_cmdlets.run(
+        return run(
+            CALLABLE,
             cmdlet,
-            fas_cmdlets.Call(
-                machine=server, servers=self._servers, account=account, now=self.now, arguments=parameters
-            ),
+            Call(machine=server, servers=self._servers, account=account, now=self.now, arguments=parameters),
         )
 
     def _record(

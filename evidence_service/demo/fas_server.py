@@ -61,7 +61,10 @@ class Event:
 
 @dataclass(slots=True, kw_only=True)
 class AuthorizationEntry:
-    """One authorization certificate, or what was asked for to become one."""
+    """One authorization certificate, or what was asked for to become one.
+
+    `delayed`: the CA did not answer the second request when it was due.
+    """
 
     id: str
     address: str
@@ -72,6 +75,7 @@ class AuthorizationEntry:
     certificate: x509.Certificate | None = None
     trust_area: str | None = None
     denial: str | None = None
+    delayed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -335,7 +339,8 @@ class SimulatedFas:
         if first.disposition is not Disposition.ISSUED:
             self._refused(entry, first.reason, at)
             return
-        self.log(PKI_SOURCE, 111, f"[S0111] Certificate request {first.number} issued", at=at)
+        if entry.delayed:
+            at = now
         try:
             second = self.ca.submit(
                 address=entry.address,
@@ -346,7 +351,9 @@ class SimulatedFas:
                 approval=first,
             )
         except CaUnavailable:
+            entry.delayed = True
             return
+        self.log(PKI_SOURCE, 111, f"[S0111] Certificate request {first.number} issued", at=at)
         if second.disposition is Disposition.ISSUED:
             self._install(entry, second, at)
         else:

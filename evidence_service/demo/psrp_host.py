@@ -37,7 +37,7 @@ from psrpcore.types import (
     PSType,
 )
 
-from evidence_service.demo.fas_cmdlets import Guid, PsObject, Word
+from evidence_service.demo.fas_binding import Guid, PsObject, Word
 from evidence_service.demo.fas_farm import FarmServer, SimulatedFarm
 from evidence_service.demo.fas_server import CmdletError
 

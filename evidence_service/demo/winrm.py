@@ -7,7 +7,6 @@ address and a certificate by an authority that is made for it and kept by nobody
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import secrets
@@ -18,7 +17,6 @@ import uuid
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from html import escape
 from http import HTTPStatus
@@ -27,20 +25,15 @@ from pathlib import Path
 from typing import Self, cast
 
 import spnego
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from lxml import etree
 from spnego.exceptions import SpnegoError
 
 from evidence_service.demo.fas_farm import ACCOUNT, FarmServer, SimulatedFarm
 from evidence_service.demo.psrp_host import AnswerLost, RunspaceHost
+from evidence_service.demo.winrm_identity import HOST, Identity, write_private
 from evidence_service.renewal.farm import WinRm, WinRmAuth
 from idp_certs.reasons import Refused
 from idp_certs.xml import parse_xml
-
-HOST = "127.0.0.1"
 
 _SOAP = "http://www.w3.org/2003/05/soap-envelope"
 _ADDRESSING = "http://schemas.xmlsoap.org/ws/2004/08/addressing"
@@ -80,7 +73,7 @@ class WinRmServer:
         self.farm, self.account = farm, account
         self.password = secrets.token_urlsafe(18)
         self.stopping = threading.Event()
-        self._files = _Files(directory)
+        self._identity = Identity(directory)
         self._listeners = {each.name.casefold(): _Listener(self, each) for each in farm.servers}
         self._threads = [
             threading.Thread(target=each.serve_forever, args=(_LOOK_SECONDS,), daemon=True)
@@ -91,9 +84,9 @@ class WinRmServer:
     def __enter__(self) -> Self:
         """Serve from now on. The accounts of NTLM can only be told by the environment (NTLM_USER_FILE)."""
         domain, _, user = self.account.partition("\\")
-        _write_private(self._files.ntlm, f"{domain}:{user}:{self.password}\n".encode())
+        write_private(self._identity.ntlm, f"{domain}:{user}:{self.password}\n".encode())
         self._ntlm_before = os.environ.get("NTLM_USER_FILE")
-        os.environ["NTLM_USER_FILE"] = str(self._files.ntlm)
+        os.environ["NTLM_USER_FILE"] = str(self._identity.ntlm)
         for each in self._threads:
             each.start()
         return self
@@ -109,12 +102,12 @@ class WinRmServer:
             del os.environ["NTLM_USER_FILE"]
         else:
             os.environ["NTLM_USER_FILE"] = self._ntlm_before
-        self._files.ntlm.unlink(missing_ok=True)
+        self._identity.ntlm.unlink(missing_ok=True)
 
     @property
     def context(self) -> ssl.SSLContext:
         """TLS of the server, which asks for a client certificate and does without."""
-        return self._files.context
+        return self._identity.context
 
     def connection(
         self,
@@ -133,9 +126,9 @@ class WinRmServer:
             auth=auth,
             username=None if by_certificate else self.account,
             password=None if by_certificate else self.password,
-            client_certificate=str(self._files.client_certificate) if by_certificate else None,
-            client_key=str(self._files.client_key) if by_certificate else None,
-            ca_file=str(self._files.ca),
+            client_certificate=str(self._identity.client_certificate) if by_certificate else None,
+            client_key=str(self._identity.client_key) if by_certificate else None,
+            ca_file=str(self._identity.ca),
             connect_seconds=connect_seconds,
             operation_seconds=operation_seconds,
         )
@@ -425,65 +418,3 @@ def _fault(message_id: str, fault: _Fault) -> bytes:
         f'<s:Detail><f:WSManFault xmlns:f="{_FAULT}" Code="{fault.code}" Machine="fas">'
         f"<f:Message>{text}</f:Message></f:WSManFault></s:Detail></s:Fault></s:Body></s:Envelope>"
     ).encode()
-
-
-class _Files:
-    """The authority, the server's and the client's certificate, in files where clients need them so."""
-
-    def __init__(self, directory: Path) -> None:
-        self.ca = directory / "winrm-ca.pem"
-        self.client_certificate = directory / "winrm-client.pem"
-        self.client_key = directory / "winrm-client.key"
-        self.ntlm = directory / "winrm-accounts"
-        authority_key = ec.generate_private_key(ec.SECP256R1())
-        server_key, client_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        authority = _certificate("fas-evidence demo WinRM CA", authority_key, authority_key)
-        addresses = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(HOST))])
-        server = _certificate("localhost", server_key, authority_key, addresses)
-        client = _certificate("svc-fas-renewal", client_key, authority_key)
-        self.ca.write_bytes(authority.public_bytes(Encoding.PEM))
-        self.client_certificate.write_bytes(client.public_bytes(Encoding.PEM))
-        _write_private(self.client_key, _pem(client_key))
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.verify_mode = ssl.CERT_OPTIONAL
-        self.context.load_verify_locations(self.ca)
-        both = directory / "winrm-server.pem"
-        _write_private(both, _pem(server_key) + server.public_bytes(Encoding.PEM))
-        try:
-            self.context.load_cert_chain(both)
-        finally:
-            both.unlink()
-
-
-def _certificate(
-    name: str,
-    key: ec.EllipticCurvePrivateKey,
-    authority_key: ec.EllipticCurvePrivateKey,
-    names: x509.SubjectAlternativeName | None = None,
-) -> x509.Certificate:
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fas-evidence demo WinRM CA")]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.BasicConstraints(ca=key is authority_key, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
-    )
-    if names is not None:
-        builder = builder.add_extension(names, critical=False)
-    return builder.sign(authority_key, hashes.SHA256())
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write_private(file: Path, data: bytes) -> None:
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(data)

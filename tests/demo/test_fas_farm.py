@@ -250,6 +250,19 @@ def test_a_ca_that_does_not_answer_leaves_nothing_behind(farm: SimulatedFarm) ->
     assert (len(farm.server(FAS1).certificates), len(farm.ca.pending)) == (1, 0)
 
 
+def test_the_second_request_waits_for_the_ca(farm: SimulatedFarm) -> None:
+    """FAS asks again until the CA answers, and the certificate begins then."""
+    made = request(farm)
+    farm.ca.issue(farm.ca.pending[0].number)
+    farm.ca.unreachable = True
+    farm.advance(timedelta(hours=1))
+    assert word(farm, made) == "WaitingForApproval"
+    farm.ca.unreachable = False
+
+    assert entry(farm, made)["ExpiryDate"] == NOW + timedelta(hours=1, days=329)
+    assert events(farm, PKI_SOURCE) == [1, 111, 1]
+
+
 def test_what_is_issued_by_mistake_differs_as_told(farm: SimulatedFarm) -> None:
     """Another key, no key usage, a short life, an exportable key, another CA: each shows where FAS shows it."""
     farm.ca.issue_wrong(other_key=True)
