@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -115,9 +115,9 @@ class Installed:
     not_before: datetime | None
 
 
-def failures_of(events: Iterable[Properties]) -> tuple[IssuanceFailure, ...]:
-    """S123 and S124, oldest first; whom they name is not kept."""
-    found = (_failure(each) for each in events if _number(_value(each, "Id", "EventId")) in {123, 124})
+def failures_of(events: Sequence[Properties]) -> tuple[IssuanceFailure, ...]:
+    """S123 and S124, oldest first, of events newest first; whom they name is not kept."""
+    found = (_failure(each) for each in reversed(events) if _number(_value(each, "Id", "EventId")) in {123, 124})
     return tuple(sorted((each for each in found if each is not None), key=lambda each: each.at))
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from datetime import datetime
+from functools import partial
+from threading import Thread
 from time import monotonic
 from typing import Any, Self
 
@@ -40,6 +43,8 @@ _POLL_SECONDS = 20
 """How long the server may hold one question for output before it answers that there is nothing yet (MS-WSMV)."""
 _CLOSING_SECONDS = 5.0
 _GIVING_UP_SECONDS = 2.0
+_GRACE_SECONDS = 0.5
+"""How much longer than the deadline is waited, for the more telling error of the connection itself."""
 _IDLE_SECONDS = 900
 """After which the server itself drops a session that nobody closed."""
 _ACCESS_DENIED = 5
@@ -186,7 +191,24 @@ class _BoundedWsMan(WSMan):
         self.operation_timeout = max(1, min(_POLL_SECONDS, int(remaining)))
         self.transport.connection_timeout = min(self._connect_seconds, remaining)  # type: ignore[assignment] # s
         self.transport.read_timeout = remaining  # type: ignore[assignment] # requests takes fractions
-        return super().invoke(*args[:5])
+        return _within(remaining + _GRACE_SECONDS, partial(super().invoke, *args[:5]))
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - as the call
+    """What the call returns or raises. Raises TimeoutError where it takes longer, and leaves it to end by itself.
+
+    A time-out of `requests` starts anew with each byte, and none bounds the look-up of a name.
+    """
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future.result(seconds)
 
 
 class _TlsAdapter(HTTPAdapter):
