@@ -1,7 +1,7 @@
-"""Keeps the trust in identity providers current until it is told to stop: refreshes, upkeep, alarms.
+"""Keeps trust in identity providers and FAS's authorization certificates current until it is told to stop.
 
-One loop looks, and threads refresh, so that a source that does not answer holds up neither the others nor the end.
-What was asked when, and who asks now, is in the database: any number of these processes may run (promise 32).
+One loop looks, and threads refresh, renew and deliver, so that who does not answer holds up neither the others nor the
+end. What was asked when, and who acts now, is in the database: any number of these processes may run (promises 32, 55).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import FrameType
@@ -25,8 +25,14 @@ from sqlalchemy import Engine
 from evidence_service.adapters.config_store import ConfigStore, Conflict, NotFound
 from evidence_service.adapters.database import StoreUnavailable, open_database
 from evidence_service.adapters.statuses import read_statuses
-from evidence_service.adapters.trust_store import Claim, TrustStore
-from evidence_service.settings import Settings
+from evidence_service.adapters.trust_store import Claim, StoredAlarm, TrustStore
+from evidence_service.renewal.farm import FasServer
+from evidence_service.renewal.ports import NotLeader
+from evidence_service.renewal.tick import Ticked
+from evidence_service.renewal_loop import RenewalLoop
+from evidence_service.renewal_settings import RenewalSettings, load_renewal
+from evidence_service.settings import Settings, SettingsError
+from evidence_service.telling import Telling
 from evidence_service.web.logs import configure_logs
 from idp_certs.alarms import trust_alarms
 from idp_certs.fetch import FetchRules, fetch
@@ -36,6 +42,7 @@ OK, BAD_INPUT, DEPENDENCY_FAILED = 0, 2, 3
 
 LOOK_SECONDS = 0.1
 """How soon a source that is due, or asked for by evidence of an unknown key, is noticed."""
+RENEWAL_LOOK_SECONDS = 0.5
 UPKEEP_SECONDS = 5.0
 ALARM_SECONDS = 60.0
 ALARMS_APART_SECONDS = 2.0
@@ -47,6 +54,8 @@ BUSY_TIMEOUT = timedelta(seconds=2)
 """Shorter than elsewhere, so that a locked database does not delay the end; what failed is tried again."""
 LAST_REFRESHES_SECONDS = 1.5
 """How long the end waits for refreshes that may be about to publish."""
+LAST_ACTS_SECONDS = 3.0
+"""How long the end waits for acts upon FAS servers; what is cut off is reconciled at the next start."""
 LAST_LINES_SECONDS = 1.0
 
 _log = structlog.get_logger()
@@ -94,7 +103,7 @@ def work_rules(settings: Settings) -> WorkRules:
 def run(settings: Settings, *, once: bool = False) -> int:
     """Work until SIGTERM or SIGINT, or with `once` through what is due now; answers the exit code.
 
-    What is wrong at start is one line on stderr. With `once`, 3 says that a source failed.
+    What is wrong at start is one line on stderr. With `once`, 3 says that a source or a FAS server failed.
     """
     flush_logs = configure_logs(settings.log_level)
     try:
@@ -109,21 +118,26 @@ def run(settings: Settings, *, once: bool = False) -> int:
 
 def _run(settings: Settings, *, once: bool) -> tuple[int, str | None]:
     try:
+        renewal = load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
         if not settings.database_url:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
         engine = open_database(settings.effective_database_url, busy_timeout=BUSY_TIMEOUT)
+    except SettingsError as error:
+        return BAD_INPUT, str(error)
     except OSError as error:
         return BAD_INPUT, f"data_dir: cannot create {settings.data_dir}: {error.strerror}"
     except StoreUnavailable as error:
         return DEPENDENCY_FAILED, str(error)
     worker = Worker(engine, work_rules(settings))
+    renewals = Renewals(engine, settings, renewal)
     try:
         if once:
-            return (OK if worker.round() else DEPENDENCY_FAILED), None
+            fine = worker.round()
+            return (OK if renewals.round() and fine else DEPENDENCY_FAILED), None
         with _stopped_by_signals() as stop:
-            worker.run(stop)
+            worker.run(stop, renewals)
         return OK, None
-    except StoreUnavailable as error:
+    except (StoreUnavailable, NotLeader) as error:
         return DEPENDENCY_FAILED, str(error)
     finally:
         engine.dispose()
@@ -152,6 +166,77 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+class Renewals:
+    """The renewal of a farm's authorization certificates, and what people are told."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        renewal: RenewalSettings,
+        *,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        """Work on an open database."""
+        self._telling = Telling(engine, settings, renewal, clock=clock)
+        self._loop = RenewalLoop(
+            engine,
+            renewal.farm,
+            owner=_owner(),
+            clock=clock,
+            draw=secrets.SystemRandom().random,
+            told=self._told,
+        )
+        self._ticked = threading.Event()
+        self._courier: threading.Thread | None = None
+
+    def start_delivering(self, stop: threading.Event) -> None:
+        """Deliver messages in a thread of its own until `stop` is set."""
+        self._courier = threading.Thread(target=self._telling.deliver, args=(stop,), name="courier", daemon=True)
+        self._courier.start()
+
+    def look(self) -> None:
+        """Start what is due. Raises StoreUnavailable."""
+        self._loop.look()
+
+    @property
+    def has_ticked(self) -> bool:
+        """Whether something came of a look since alarms were raised and cleared last."""
+        return self._ticked.is_set()
+
+    def synchronise_alarms(self) -> None:
+        """Raise and clear alarms, where this process leads. Raises StoreUnavailable."""
+        self._ticked.clear()
+        if self._loop.leads:
+            _say_alarms(*self._telling.synchronise(self._loop.revocation_problems()))
+
+    def round(self) -> bool:
+        """Look at each server that is due, raise and clear alarms, deliver; whether nothing failed.
+
+        Raises StoreUnavailable, and NotLeader where another process renews.
+        """
+        fine = self._loop.round()
+        _say_alarms(*self._telling.synchronise(self._loop.revocation_problems()))
+        self._telling.deliver_once()
+        return fine
+
+    def end(self) -> None:
+        """Wait a moment for what is under way, and give the lease back. Raises StoreUnavailable."""
+        abandoned = self._loop.end(seconds=LAST_ACTS_SECONDS)
+        if abandoned:
+            _log.warning("renewal_abandoned", fas_servers=abandoned)
+        if self._courier is not None:
+            self._courier.join(LAST_ACTS_SECONDS)
+
+    def _told(self, server: FasServer, ticked: Ticked) -> None:
+        self._telling.of_tick(server, ticked)
+        self._ticked.set()
+
+
 class Worker:
     """Refreshes what is due, and keeps trust and alarms up with time and use.
 
@@ -174,19 +259,26 @@ class Worker:
         self._clock = clock
         self._fetch = fetch_
         self._at_point = at_point
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._owner = _owner()
         self._running: dict[threading.Thread, str] = {}
         self._failing: set[str] = set()
         self._refreshed = threading.Event()
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, renewals: Renewals | None = None) -> None:
         """Work until `stop` is set. Whatever fails is logged and tried again."""
         _log.info("working", owner=self._owner, fetches=self._rules.fetches)
         upkeep = _Every(UPKEEP_SECONDS)
         alarms, after_refresh = _Every(ALARM_SECONDS), _Every(ALARMS_APART_SECONDS)
         heartbeat = _Every(HEARTBEAT_SECONDS)
+        look, renewal_alarms, after_tick = _Every(RENEWAL_LOOK_SECONDS), _Every(ALARM_SECONDS), _Every(1.0)
+        if renewals is not None:
+            renewals.start_delivering(stop)
         while not stop.is_set():
             self._guarded("claim", self._start_refreshes)
+            if renewals is not None and look.is_due():
+                self._guarded("renewal", renewals.look)
+            if renewals is not None and (renewal_alarms.is_due() or (renewals.has_ticked and after_tick.is_due())):
+                self._guarded("renewal_alarms", renewals.synchronise_alarms)
             if not stop.is_set() and upkeep.is_due():
                 self._guarded("upkeep", self.upkeep)
             if not stop.is_set() and (alarms.is_due() or (self._refreshed.is_set() and after_refresh.is_due())):
@@ -195,6 +287,8 @@ class Worker:
             if heartbeat.is_due():
                 self._guarded("heartbeat", self._beat)
             stop.wait(LOOK_SECONDS)
+        if renewals is not None:
+            self._guarded("renewal", renewals.end)
         until = time.monotonic() + LAST_REFRESHES_SECONDS
         for thread in list(self._running):
             thread.join(max(until - time.monotonic(), 0))
@@ -234,13 +328,7 @@ class Worker:
         """Raise and clear alarms as what is known says. Raises StoreUnavailable."""
         now = self._clock()
         statuses = read_statuses(self._config, self._trust, denies=self._rules.metadata_denies)
-        raised, cleared = self._trust.sync_alarms(
-            (alarm for each in statuses for alarm in trust_alarms(each, now)), now
-        )
-        for each in raised:
-            _log.warning("alarm", kind=each.kind, idp=each.entity_id, severity=each.severity, problem=each.text)
-        for each in cleared:
-            _log.info("alarm_cleared", kind=each.kind, idp=each.entity_id)
+        _say_alarms(*self._trust.sync_alarms((alarm for each in statuses for alarm in trust_alarms(each, now)), now))
 
     def _start_refreshes(self) -> None:
         self._running = {thread: entity_id for thread, entity_id in self._running.items() if thread.is_alive()}
@@ -304,6 +392,14 @@ class Worker:
             if what in self._failing:
                 _log.info("work_goes_on", what=what)
             self._failing.discard(what)
+
+
+def _say_alarms(raised: Sequence[StoredAlarm], cleared: Sequence[StoredAlarm]) -> None:
+    for each in raised:
+        said = {"kind": each.kind, each.about: each.entity_id, "severity": each.severity}
+        _log.warning("alarm", **said, problem=each.text)
+    for each in cleared:
+        _log.info("alarm_cleared", kind=each.kind, **{each.about: each.entity_id})
 
 
 def _say(outcome: RefreshOutcome, *, hastened: bool) -> None:

@@ -1,0 +1,208 @@
+"""Keeps the authorization certificates of a farm in force: one line per FAS server, under one fenced lease.
+
+Any number of these processes may run; the one that has the lease acts (promise 55). Each server has a thread of its
+own while it is looked at, so that one that hangs holds up no other (promise 60). When each is looked at again is in
+the database, so that restarts change nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Engine
+
+from evidence_service.adapters.database import StoreUnavailable
+from evidence_service.adapters.fas import open_fas
+from evidence_service.adapters.lease import DatabaseLeases, Lease
+from evidence_service.adapters.renewal_store import LEASE, DamagedRow, RenewalStore
+from evidence_service.adapters.revocation import RevocationProblem, Revocations
+from evidence_service.renewal.farm import Farm, FasServer
+from evidence_service.renewal.model import STEP_KINDS
+from evidence_service.renewal.ports import Fas, NotLeader
+from evidence_service.renewal.tick import AtPoint, Ticked, Ticker
+
+LEASE_LENGTH = timedelta(seconds=30)
+EXTEND_SECONDS = 10.0
+LEASE_MARGIN_SECONDS = 5.0
+"""Nothing is begun in the last seconds of a lease: writing the intent and sending the cmdlet take a moment."""
+FAILED_SECONDS, DAMAGED_SECONDS = 1.0, 60.0
+"""How long a server is left alone after a failure of the database, or of our own."""
+MOST_TICKS = 40
+"""Looks in a row at one server; whatever is wrong then, others have their turn."""
+
+_log = structlog.get_logger()
+
+
+class RenewalLoop:
+    """Ticks the servers that are due. `clock` answers UTC, `monotonic` seconds."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        farm: Farm,
+        *,
+        owner: str,
+        clock: Callable[[], datetime],
+        draw: Callable[[], float],
+        told: Callable[[FasServer, Ticked], None],
+        opens: Callable[[FasServer, AtPoint | None], Fas] = open_fas,
+        at_point: AtPoint | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Work on an open database. `told` is called after each tick, with what came of it."""
+        self.store = RenewalStore(engine)
+        self._leases = DatabaseLeases(engine)
+        self._farm = farm
+        self._owner = owner
+        self._clock = clock
+        self._draw = draw
+        self._told = told
+        self._opens = opens
+        self._at_point = at_point
+        self._monotonic = monotonic
+        self._revocations = Revocations(farm.revocation_lists, clock=clock)
+        self._lease: Lease | None = None
+        self._leads_until = 0.0
+        self._extended = float("-inf")
+        self._running: dict[str, threading.Thread] = {}
+        self._configured = False
+
+    def look(self) -> None:
+        """Keep the lease, and start a thread for each server that is due. Raises StoreUnavailable."""
+        lease = self._lead()
+        if lease is None:
+            return
+        self._running = {name: thread for name, thread in self._running.items() if thread.is_alive()}
+        for name in self.store.due(self._clock()):
+            server = self._farm.server(name)
+            if server is None or name in self._running:
+                continue
+            # A daemon: the end of the process does not wait for a FAS server; what it does is reconciled later.
+            thread = threading.Thread(target=self._guarded, args=(server, lease), name=f"renewal:{name}", daemon=True)
+            self._running[name] = thread
+            thread.start()
+
+    def round(self) -> bool:
+        """Look at every server that is due, one after the other; whether each answered and none failed.
+
+        Raises StoreUnavailable, and NotLeader where another process has the lease.
+        """
+        lease = self._lead()
+        if lease is None:
+            raise NotLeader("another process renews this farm's certificates; stop it first, or let it work")
+        fine = True
+        try:
+            for name in self.store.due(self._clock()):
+                server = self._farm.server(name)
+                if server is not None:
+                    fine = self._ticks(server, lease) and fine
+        finally:
+            self.end(seconds=0)
+        return fine
+
+    def end(self, *, seconds: float) -> Sequence[str]:
+        """Give the lease back, after waiting so long for what is under way; the servers that are still asked."""
+        until = self._monotonic() + seconds
+        for thread in self._running.values():
+            thread.join(max(until - self._monotonic(), 0))
+        abandoned = sorted(name for name, thread in self._running.items() if thread.is_alive())
+        lease, self._lease, self._leads_until = self._lease, None, 0.0
+        # What still runs could act on; the lease then ends by itself, and nobody else begins before.
+        if lease is not None and not abandoned:
+            self._leases.release(lease)
+        return abandoned
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process has the lease."""
+        return self._lease is not None
+
+    def revocation_problems(self) -> Sequence[RevocationProblem]:
+        """What is wrong with the CAs' lists as they were asked last."""
+        return self._revocations.problems()
+
+    @property
+    def running(self) -> Mapping[str, threading.Thread]:
+        """The servers that are being looked at."""
+        return {name: thread for name, thread in self._running.items() if thread.is_alive()}
+
+    def _lead(self) -> Lease | None:
+        if self._monotonic() - self._extended < EXTEND_SECONDS:
+            return self._lease
+        asked = self._monotonic()
+        lease = self._leases.acquire(LEASE, owner=self._owner, now=self._clock(), length=LEASE_LENGTH)
+        self._extended = asked if lease is not None else asked - EXTEND_SECONDS + 1.0
+        if lease is not None:
+            # Counted from before the database was asked, by a clock that nobody sets.
+            self._leads_until = asked + LEASE_LENGTH.total_seconds() - LEASE_MARGIN_SECONDS
+            if self._lease is None or self._lease.epoch != lease.epoch:
+                _log.info("renewal_leads", owner=self._owner, epoch=lease.epoch)
+                self._configured = False
+            if not self._configured:
+                names = [server.name for server in self._farm.servers]
+                self.store.configure(names, now=self._clock(), draw=self._draw)
+                self._configured = True
+        elif self._lease is not None:
+            _log.warning("renewal_lead_lost", owner=self._owner)
+        self._lease = lease
+        return lease
+
+    def _guarded(self, server: FasServer, lease: Lease) -> None:
+        try:
+            self._ticks(server, lease)
+        except NotLeader:
+            _log.warning("renewal_not_leader", fas_server=server.name)
+        except StoreUnavailable as error:
+            _log.error("renewal_failed", fas_server=server.name, problem=str(error))
+            # The server is due still, and damage does not mend itself.
+            time.sleep(DAMAGED_SECONDS if isinstance(error, DamagedRow) else FAILED_SECONDS)
+        except Exception as error:  # noqa: BLE001 - whatever it is, other servers go on
+            _log.error("renewal_failed", fas_server=server.name, problem=type(error).__name__, exc_info=error)
+            time.sleep(DAMAGED_SECONDS)
+
+    def _ticks(self, server: FasServer, lease: Lease) -> bool:
+        """Tick until nothing is to be done at once; whether it answered and nothing failed."""
+        ticker = Ticker(
+            memory=self.store,
+            epoch=lease.epoch,
+            leads=lambda: self._monotonic() < self._leads_until,
+            clock=self._clock,
+            mark=self._revocations.mark,
+            at_point=self._at_point,
+        )
+        fas = self._opens(server, self._at_point)
+        for _ in range(MOST_TICKS):
+            ticked = ticker.tick(server, fas)
+            _say(ticked)
+            self._told(server, ticked)
+            if ticked.problem is not None:
+                return False
+            if ticked.performed is not None and ticked.performed.finding is not None:
+                return False
+            if ticked.performed is None:
+                return True
+        return True
+
+
+def _say(ticked: Ticked) -> None:
+    """The one line of a tick."""
+    said: dict[str, object] = {"fas_server": ticked.server, "again_at": ticked.again_at.isoformat()}
+    if ticked.problem is not None:
+        _log.warning("renewal_tick", **said, reason=ticked.problem.reason.value, problem=ticked.problem.presented)
+        return
+    step = ticked.step
+    said["step"] = None if step is None else STEP_KINDS[type(step)].value
+    said["reason"] = getattr(step, "reason", None)
+    if ticked.performed is None:
+        _log.info("renewal_tick", **said)
+        return
+    finding = ticked.performed.finding
+    said["result"] = ticked.performed.result.value
+    if finding is None:
+        _log.info("renewal_act", **said)
+    else:
+        _log.warning("renewal_act", **said, finding=finding.reason.value, problem=finding.presented)
