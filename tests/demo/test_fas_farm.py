@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +12,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from evidence_service.adapters.powershell import CmdletResult
-from evidence_service.demo.fas_ca import AGENT, CA_MANAGER, MANUAL, REQUEST_AGENT, ApprovalRefused, Disposition
+from evidence_service.demo.fas_ca import (
+    AGENT,
+    CA_MANAGER,
+    MANUAL,
+    REQUEST_AGENT,
+    SMARTCARD,
+    ApprovalRefused,
+    Disposition,
+)
 from evidence_service.demo.fas_farm import FarmSession, SimulatedFarm
 from evidence_service.demo.fas_server import FAS_SOURCE, PKI_SOURCE, RELEASES
 from evidence_service.renewal.cmdlets import Cmdlet, failure_events, installed_events, observing_cmdlets
@@ -248,6 +257,43 @@ def test_a_ca_that_does_not_answer_leaves_nothing_behind(farm: SimulatedFarm) ->
 
     assert "0x800706ba" in result.errors[0].message
     assert (len(farm.server(FAS1).certificates), len(farm.ca.pending)) == (1, 0)
+
+
+def test_templates_decide_who_enrolls_and_for_how_long(farm: SimulatedFarm) -> None:
+    """Without Enroll for the FAS servers' machine accounts each request is denied; the lifetime is the template's."""
+    farm.ca.set_lifetime(timedelta(days=730))
+    long_lived = renewed(farm)
+    farm.ca.publish(replace(farm.ca.templates[SMARTCARD], sddl="O:DAG:DAD:PAI(A;;LCRPLORC;;;AU)"))
+    farm.call(FAS1, TEST, **ALICE)
+    farm.ca.publish(replace(farm.ca.templates[MANUAL], sddl="O:DAG:DAD:PAI(A;;LCRPLORC;;;AU)"))
+    denied = request(farm)
+
+    assert entry(farm, long_lived)["ExpiryDate"] == farm.now + timedelta(days=730)
+    assert events(farm)[-3:] == [124, 123, 4]
+    assert "CERTSRV_E_TEMPLATE_DENIED" in str(entry(farm, denied)["DenyReason"])
+
+
+def test_decisions_are_noticed_as_late_as_told(farm: SimulatedFarm) -> None:
+    """Where the CA is slow, FAS waits longer."""
+    farm.ca.slow = timedelta(minutes=30)
+    made = renewed(farm)
+    assert word(farm, made) == "WaitingForApproval"
+    farm.advance(timedelta(minutes=30))
+
+    assert word(farm, made) == "Ok"
+
+
+def test_users_certificates_are_kept_and_listed(farm: SimulatedFarm) -> None:
+    """A real request keeps one, a test none; at most 250 are listed unless told."""
+    farm.call(FAS1, "New-FasUserCertificate", **ALICE, CertificateDefinition="default_Definition")
+    farm.call(FAS1, TEST, **ALICE)
+    (alice,) = farm.call(FAS1, "Get-FasUserCertificate", UserPrincipalName="Alice@corp.example").objects
+
+    assert alice["ExpiryDate"] == NOW + timedelta(days=7)
+    assert len(farm.call(FAS1, "Get-FasUserCertificate").objects) == 4
+    assert len(farm.call(FAS1, "Get-FasUserCertificate", MaximumRecordCount=2).objects) == 2
+    farm.install(FAS2, expires=NOW + timedelta(days=40), user_certificates=300)
+    assert len(farm.call(FAS2, "Get-FasUserCertificate").objects) == 250
 
 
 def test_the_second_request_waits_for_the_ca(farm: SimulatedFarm) -> None:
