@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -466,3 +467,14 @@ def test_a_failed_trial_is_explained_by_what_the_ca_answered() -> None:
 def test_no_trial_is_told_where_none_was_asked_for() -> None:
     """Without the request nothing is enrolled and nothing is said of it."""
     assert not [each for each in judge(given(enrollments=None)) if each.name.startswith("enrollment")]
+
+
+@pytest.mark.parametrize("monitor", [GOOD.monitor, NotRead(error="gone")])
+def test_whatever_could_be_read_is_judged_without_the_rest(monitor: Monitor | NotRead) -> None:
+    """Any mixture of what is known, empty and unknown has a verdict, and what is unknown is never all ok."""
+    parts = ("certificates", "definitions", "rules", "listed", "authorities", "templates")
+    for values in product((NotRead(error="gone"), (), None), repeat=len(parts)):
+        changed = {part: value for part, value in zip(parts, values, strict=True) if value is not None}
+        verdict = worst(judge(given(monitor=monitor, **changed)))
+
+        assert (verdict is Verdict.OK) == (not changed and not isinstance(monitor, NotRead))
