@@ -85,12 +85,12 @@ class Revocations:
         return replace(observation, certificates=tuple(self._marked(each) for each in observation.certificates))
 
     def problems(self) -> tuple[RevocationProblem, ...]:
-        """What is wrong with the lists as they were asked last. Fetches nothing."""
-        return tuple(
-            RevocationProblem(certificate_authority=each.name, text=each.problem)
-            for each in self._lists
-            if each.problem is not None
-        )
+        """What is wrong with the lists as they were asked last, once for each CA. Fetches nothing."""
+        told: dict[str, list[str]] = {}
+        for each in self._lists:
+            if each.problem is not None:
+                told.setdefault(each.name, []).append(each.problem)
+        return tuple(RevocationProblem(certificate_authority=name, text="; ".join(each)) for name, each in told.items())
 
     def _marked(self, certificate: AuthorizationCertificate) -> AuthorizationCertificate:
         authority, serial = certificate.certificate_authority, serial_of(certificate)
@@ -138,6 +138,8 @@ class _Held:
         crl = self._fetched(now)
         if isinstance(crl, Problem):
             self.problem = f"the CRL at {self._configured.url} tells nothing: {crl}"
+            if self._crl is not None and self._crl.next_update_utc is not None and now < self._crl.next_update_utc:
+                self.problem += f"; the one from before is used until {_utc(self._crl.next_update_utc)}"
             return
         self._crl, self.problem = crl, None
         self._fetch_at = now + LONGEST_USE

@@ -292,6 +292,7 @@ def test_a_failing_server_is_told_while_the_last_list_holds(server: MetadataServ
 
     assert while_it_holds is None
     assert "HTTP status 500" in problem
+    assert "the one from before is used until 2026-06-08T12:00:00Z" in problem
     assert "HTTP status 500" in unknown(known)
     assert known.revoked_at(CA, f"{REVOKED:x}") == REVOKED_AT
 
@@ -383,6 +384,17 @@ def test_each_key_of_a_ca_has_its_list(server: MetadataServer, clock: Clock) -> 
     assert [both.revoked_at(CA, f"{each:x}") for each in (REVOKED, GOOD, 5)] == [REVOKED_AT, REVOKED_AT, None]
     assert one.revoked_at(CA, f"{REVOKED:x}") == REVOKED_AT
     assert "HTTP status 404" in unknown(one)
+
+
+def test_problems_are_told_once_for_each_ca(server: MetadataServer, clock: Clock) -> None:
+    """Two lists of one CA that cannot be had are one problem that names both."""
+    known = Revocations([listed(server, "/first"), listed(server, "/second")], clock)
+    known.revoked_at(CA, "1")
+    (problem,) = known.problems()
+
+    assert problem.certificate_authority == CA
+    assert "/first" in problem.text
+    assert "/second" in problem.text
 
 
 def test_a_ca_without_a_list_is_unknown(server: MetadataServer, clock: Clock) -> None:
