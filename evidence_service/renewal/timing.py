@@ -14,13 +14,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from evidence_service.renewal.memory import recall
 from evidence_service.renewal.model import (
     Attempts,
     AuthorizationCertificate,
     CertificateStatus,
     Observation,
     RenewalPolicy,
+    Request,
+    Result,
+    Switch,
     Window,
 )
 from evidence_service.renewal.reasons import RenewalReason
@@ -46,13 +48,18 @@ def lifetime_of(certificate: AuthorizationCertificate, attempts: Attempts, polic
         return policy.lifetime
     if certificate.not_before is not None:
         return certificate.expires - certificate.not_before
-    past = recall(attempts)
-    request = past.requests.get(certificate.id)
-    if request is not None or past.replaced_by(certificate.id):
-        began = attempts.first_usable.get(certificate.id, request.at if request is not None else None)
-        if began is not None and began < certificate.expires:
-            return certificate.expires - began
-    return policy.lifetime
+    began = _began(certificate.id, attempts)
+    return certificate.expires - began if began is not None and began < certificate.expires else policy.lifetime
+
+
+def _began(certificate_id: str, attempts: Attempts) -> datetime | None:
+    began = ours = None
+    for each in attempts.acts:
+        if each.result is Result.DONE and isinstance(each.step, Request) and each.certificate_id == certificate_id:
+            began = ours = each.at
+        elif each.result is Result.DONE and isinstance(each.step, Switch) and each.step.after == certificate_id:
+            ours = each.at
+    return attempts.first_usable.get(certificate_id, began) if ours is not None else None
 
 
 def lead_findings(policy: RenewalPolicy, lifetime: timedelta | None) -> tuple[Finding, ...]:
