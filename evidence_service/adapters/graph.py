@@ -16,7 +16,7 @@ from evidence_service.notices.model import Graph, Mail, Message
 _REMEDIES = {
     401: "the token is not taken; check the application",
     403: "the application may not send as this mailbox; grant Mail.Send for it",
-    404: "the mailbox of the sender does not exist; correct `sender`",
+    404: "the mailbox of the sender does not exist; correct `from`",
 }
 
 

@@ -15,6 +15,7 @@ from evidence_service.notices.model import About, Audience, Mail, Message
 from idp_certs.alarms import Severity
 
 MAX_TITLE = 200
+_MAX_HEADER = 900  # RFC 5322 2.1.1 ends at 998
 _LABELS = {Severity.NOTICE: "Notice", Severity.WARNING: "Warning", Severity.CRITICAL: "Urgent"}
 _COLOURS = {Severity.NOTICE: "#1f5fa8", Severity.WARNING: "#9a5b00", Severity.CRITICAL: "#b3261e"}
 _ABOUTS = {
@@ -76,6 +77,9 @@ def as_mail(outgoing: Outgoing, mail: Mail) -> EmailMessage:
     made.add_alternative(as_html(outgoing), subtype="html", cte="quoted-printable")
     # Otherwise each sending would draw another one.
     made.set_boundary(f"=_{outgoing.id}")
+    if made["Subject"].isascii():
+        # Unfolded, since folding would begin with an empty line; encoded words must stay short (RFC 2047 2).
+        made.policy = SMTP.clone(max_line_length=_MAX_HEADER)
     return made
 
 

@@ -80,7 +80,7 @@ def alarm_message(alarm: Alarm, *, raised_at: datetime) -> Message:
         audience=Audience.APPROVERS if alarm.kind in FOR_APPROVERS else Audience.OPERATORS,
         title=title if number is None else f"{title} (request {number})",
         paragraphs=(alarm.text, *alarm.more),
-        facts=((_SUBJECTS[about], alarm.entity_id), *alarm.facts, ("Seen", instant_text(raised_at))),
+        facts=((_SUBJECTS[about], alarm.entity_id), *alarm.facts, ("Since", instant_text(raised_at))),
         todo=alarm.todo,
         urgent=alarm.severity is Severity.CRITICAL,
     )

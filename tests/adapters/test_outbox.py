@@ -1,0 +1,385 @@
+"""What is to be told is kept until it arrived, or is known not to have arrived (promise 59)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from evidence_service.adapters import database
+from evidence_service.adapters.channels import open_channels
+from evidence_service.adapters.database import open_database, writing
+from evidence_service.adapters.outbox import Courier, DeliveryState, Outbox, StoredMessage, put
+from evidence_service.adapters.sending import NotDelivered, Outgoing
+from evidence_service.adapters.trust_store import TrustStore
+from evidence_service.notices.model import Channels, Message
+from evidence_service.notices.undelivered import undelivered_alarms
+from idp_certs.alarms import Alarm, Severity
+from tests.adapters.given import url_of
+from tests.adapters.post import MESSAGE, NOW, mail_by, mail_server
+
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+FAS, SERVICE = frozenset({"fas_server"}), frozenset({"service"})
+ALARM = Alarm(
+    kind="server_unreachable", entity_id="FAS1", key="", severity=Severity.WARNING, text="Look.", about="fas_server"
+)
+
+
+@dataclass
+class Way:
+    """A channel whose answers the test decides, and which keeps what was sent."""
+
+    name: str = "mail"
+    problem: NotDelivered | Exception | None = None
+    urgent_only: bool = False
+    arrived: list[Outgoing] = field(default_factory=list)
+    tried: list[datetime] = field(default_factory=list)
+    clock: Clock | None = None
+
+    def takes(self, message: Message) -> bool:
+        """All, or what is urgent."""
+        return message.urgent or not self.urgent_only
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Keep it, or fail."""
+        if self.clock is not None:
+            self.tried.append(self.clock.now)
+        if self.problem is not None:
+            raise self.problem
+        self.arrived.append(outgoing)
+
+
+@dataclass
+class Clock:
+    """A clock that a test sets."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        """The time."""
+        return self.now
+
+
+def written(engine: Engine, *facts: str, now: datetime = NOW, urgent: bool = False) -> None:
+    """Messages of these facts."""
+    with writing(engine) as connection:
+        for fact in facts:
+            put(connection, replace(MESSAGE, fact=fact, urgent=urgent), now)
+
+
+def courier(engine: Engine, ways: Sequence[Way], clock: Clock) -> Courier:
+    """A courier by these channels, which read the same clock."""
+    for each in ways:
+        each.clock = clock
+    return Courier(engine, ways, clock)
+
+
+def stored(engine: Engine) -> tuple[StoredMessage, ...]:
+    """Everything in the outbox, newest first."""
+    return Outbox(engine).messages()
+
+
+def down() -> NotDelivered:
+    """A channel that does not answer."""
+    return NotDelivered("no route", whole_channel=True)
+
+
+def test_a_fact_is_told_once_by_each_channel(engine: Engine) -> None:
+    """Written twice it is one message, with one id; delivered, it is not sent again."""
+    clock, mail, hook = Clock(), Way(), Way(name="webhook:w")
+    written(engine, "a", "a", "b")
+    there = courier(engine, (mail, hook), clock)
+    assert there.deliver_due() == 4
+    clock.now += DAY
+    written(engine, "a", now=clock.now)
+    assert there.deliver_due() == 0
+    assert [each.message.fact for each in mail.arrived] == ["a", "b"]
+    assert [each.id for each in hook.arrived] == [each.id for each in mail.arrived]
+    assert len({each.id for each in mail.arrived}) == 2
+
+
+def test_a_message_is_kept_as_it_is(engine: Engine) -> None:
+    """Every member comes back, characters that no database takes included."""
+    message = replace(MESSAGE, paragraphs=("lone \udc80 surrogate", "ä\u202e"))
+    with writing(engine) as connection:
+        put(connection, message, NOW)
+    (found,) = stored(engine)
+    assert found.message == message
+
+
+def test_what_is_not_committed_is_not_told(engine: Engine) -> None:
+    """A message is part of the transaction of what it tells."""
+
+    def fails_after_it() -> None:
+        with writing(engine) as connection:
+            put(connection, MESSAGE, NOW)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails_after_it()
+    assert stored(engine) == ()
+
+
+def test_a_channel_gets_what_it_takes_and_what_is_new(engine: Engine) -> None:
+    """Only urgent messages where that is set; not all of the past where a channel is set up later."""
+    clock, mail, hook = Clock(), Way(), Way(name="webhook:w", urgent_only=True)
+    written(engine, "long ago", now=NOW - 2 * DAY)
+    written(engine, "ordinary")
+    written(engine, "urgent", urgent=True)
+    courier(engine, (mail, hook), clock).deliver_due()
+    assert [each.message.fact for each in mail.arrived] == ["ordinary", "urgent"]
+    assert [each.message.fact for each in hook.arrived] == ["urgent"]
+
+
+def test_a_server_that_is_down_for_a_day_delays_and_loses_nothing(engine: Engine) -> None:
+    """Promise 59: tried from a minute up to an hour apart, then delivered once with its id; known meanwhile."""
+    clock, mail, hook = Clock(), Way(problem=down()), Way(name="webhook:w")
+    written(engine, "a", "b")
+    there = courier(engine, (mail, hook), clock)
+    before = {each.message.fact: each.id for each in stored(engine)}
+    while clock.now < NOW + DAY:
+        there.deliver_due()
+        clock.now += 2 * MINUTE
+    assert len(hook.arrived) == 2
+    gaps = [later - earlier for earlier, later in zip(mail.tried, mail.tried[1:], strict=False)]
+    assert gaps[0] <= 2 * MINUTE
+    assert max(gaps) <= HOUR + 2 * MINUTE
+    assert 24 <= len(mail.tried) <= 120
+    (undelivered,) = Outbox(engine).undelivered(clock.now)
+    assert (undelivered.channel, undelivered.waiting, undelivered.abandoned) == ("mail", 2, 0)
+    assert (undelivered.oldest, undelivered.problem) == (NOW, "no route")
+    mail.problem = None
+    clock.now += HOUR
+    there.deliver_due()
+    assert {each.message.fact: each.id for each in mail.arrived} == before
+    assert len(mail.arrived) == 2
+    assert Outbox(engine).undelivered(clock.now) == ()
+
+
+def test_a_channel_that_is_down_is_asked_once_for_all_that_waits(engine: Engine) -> None:
+    """A hundred messages do not mean a hundred time-outs, nor a burst after each."""
+    clock, mail = Clock(), Way(problem=down())
+    written(engine, *map(str, range(100)))
+    there = courier(engine, (mail,), clock)
+    for _ in range(60):
+        there.deliver_due()
+        clock.now += SECOND
+    assert 1 <= len(mail.tried) <= 3
+
+
+def test_a_restart_tries_no_sooner(engine: Engine) -> None:
+    """Promise 51: when it is tried again is stored."""
+    clock, mail = Clock(), Way(problem=down())
+    written(engine, "a")
+    courier(engine, (mail,), clock).deliver_due()
+    for _ in range(10):
+        courier(engine, (mail,), clock).deliver_due()
+    assert len(mail.tried) == 1
+
+
+def test_one_message_that_is_refused_for_now_does_not_hold_up_others(engine: Engine) -> None:
+    """Promise 59: 4xx for one message is about that message."""
+    clock, mail = Clock(), Way(problem=NotDelivered("451 later"))
+    written(engine, "a", "b")
+    there = courier(engine, (mail,), clock)
+    there.deliver_due()
+    assert len(mail.tried) == 2
+
+
+def test_what_is_refused_for_good_is_given_up_at_once_and_known(engine: Engine) -> None:
+    """Promise 59: 5xx is not tried again, counts as undelivered for days, and stays in the list."""
+    clock, mail = Clock(), Way(problem=NotDelivered("550 no such user", permanent=True))
+    written(engine, "a")
+    there = courier(engine, (mail,), clock)
+    there.deliver_due()
+    clock.now += DAY
+    there.deliver_due()
+    assert len(mail.tried) == 1
+    (undelivered,) = Outbox(engine).undelivered(clock.now)
+    assert (undelivered.waiting, undelivered.abandoned, undelivered.problem) == (0, 1, "550 no such user")
+    assert Outbox(engine).undelivered(clock.now + 7 * DAY) == ()
+    ((delivery,),) = (each.deliveries for each in stored(engine))
+    assert (delivery.state, delivery.problem) == (DeliveryState.ABANDONED, "550 no such user")
+
+
+def test_after_14_days_a_message_is_given_up(engine: Engine) -> None:
+    """Nothing is tried for ever."""
+    clock, mail = Clock(), Way(problem=down())
+    written(engine, "a")
+    there = courier(engine, (mail,), clock)
+    there.deliver_due()
+    clock.now = NOW + 14 * DAY
+    there.deliver_due()
+    (undelivered,) = Outbox(engine).undelivered(clock.now)
+    assert undelivered.abandoned == 1
+    clock.now += 2 * HOUR
+    there.deliver_due()
+    assert len(mail.tried) == 2
+
+
+def test_a_server_that_asks_for_patience_gets_it(engine: Engine) -> None:
+    """Retry-After is longer than the back-off, and is kept."""
+    clock, mail = Clock(), Way(problem=NotDelivered("429", whole_channel=True, retry_after=30 * MINUTE))
+    written(engine, "a")
+    there = courier(engine, (mail,), clock)
+    there.deliver_due()
+    clock.now = NOW + 30 * MINUTE - SECOND
+    there.deliver_due()
+    assert len(mail.tried) == 1
+    clock.now = NOW + 30 * MINUTE
+    there.deliver_due()
+    assert len(mail.tried) == 2
+
+
+def test_a_message_that_breaks_a_channel_is_known_and_the_next_goes_out(engine: Engine) -> None:
+    """A fault of our own is a failed delivery with its name, and not the end of the courier."""
+    clock, mail = Clock(), Way(problem=ZeroDivisionError("x"))
+    written(engine, "a", "b")
+    courier(engine, (mail,), clock).deliver_due()
+    assert len(mail.tried) == 2
+    (undelivered,) = Outbox(engine).undelivered(clock.now)
+    assert undelivered.problem == "an internal error, ZeroDivisionError; see the log"
+
+
+def test_two_couriers_do_not_send_the_same_message(engine: Engine) -> None:
+    """What one has in hand the other leaves alone."""
+    written(engine, "a")
+    box, way = Outbox(engine), Way()
+    box.queue((way,), NOW)
+    first = box.take(NOW, ["mail"])
+    assert first is not None
+    assert box.take(NOW + MINUTE, ["mail"]) is None
+    again = box.take(NOW + 6 * MINUTE, ["mail"])
+    assert again is not None
+    assert (again.outgoing.id, again.attempts) == (first.outgoing.id, 2)
+
+
+_SEND_AND_DIE = """
+import os, sys
+from datetime import UTC, datetime
+from evidence_service.adapters.channels import open_channels
+from evidence_service.adapters.database import open_database
+from evidence_service.adapters.outbox import Courier, Outbox
+from evidence_service.notices.model import Channels, Smtp, SmtpSecurity
+from tests.adapters.post import NOW, mail_by
+
+Outbox.delivered = lambda *_: os.kill(os.getpid(), 9)
+smtp = Smtp(host="localhost", port=int(sys.argv[2]), security=SmtpSecurity.NONE)
+Courier(open_database(sys.argv[1]), open_channels(Channels(mail=mail_by(smtp))), lambda: NOW).deliver_due()
+"""
+
+
+def test_a_kill_between_sending_and_writing_sends_again_with_the_same_id(tmp_path: Path) -> None:
+    """Promise 59: at least once, and a mail program that knows ids shows it once."""
+    url = url_of(tmp_path / "fas-evidence.db")
+    engine = open_database(url)
+    written(engine, "a")
+    with mail_server() as server:
+        command = [sys.executable, "-c", _SEND_AND_DIE, url, str(server.port)]
+        died = subprocess.run(command, check=False, capture_output=True, timeout=60)
+        assert died.returncode == -9, died.stderr.decode()
+        assert len(server.mails) == 1
+        (channel,) = open_channels(Channels(mail=mail_by(server.smtp())))
+        clock = Clock(NOW + 10 * MINUTE)
+        assert Courier(engine, (channel,), clock).deliver_due() == 1
+        assert Courier(engine, (channel,), clock).deliver_due() == 0
+        first, second = server.contents
+    engine.dispose()
+    assert first == second
+
+
+def test_old_messages_are_forgotten_unless_they_wait(engine: Engine) -> None:
+    """After 90 days; what is not delivered stays until it is given up."""
+    clock, mail = Clock(), Way()
+    written(engine, "delivered")
+    there = courier(engine, (mail,), clock)
+    there.deliver_due()
+    mail.problem = down()
+    written(engine, "waits")
+    there.deliver_due()
+    assert Outbox(engine).prune(NOW + 90 * DAY) == 0
+    assert Outbox(engine).prune(NOW + 90 * DAY + SECOND) == 1
+    assert [each.message.fact for each in stored(engine)] == ["waits"]
+    with database.reading(engine) as connection:
+        assert connection.scalar(select(func.count()).select_from(database.deliveries)) == 1
+
+
+def test_the_list_shows_what_is_undelivered_however_old(engine: Engine) -> None:
+    """Newest first, as many as asked for, and what waits in any case."""
+    clock, mail = Clock(), Way(problem=down())
+    written(engine, "waits")
+    there = courier(engine, (mail,), clock)
+    there.deliver_due()
+    mail.problem = None
+    clock.now += SECOND
+    written(engine, *map(str, range(5)), now=clock.now)
+    there.deliver_due()
+    assert [each.message.fact for each in Outbox(engine).messages(limit=2)] == ["4", "3", "waits"]
+
+
+def test_an_alarm_is_told_once_while_it_stands_and_again_when_it_comes_back(engine: Engine) -> None:
+    """Raised, repeated, with another text, cleared and raised again: two messages."""
+    store = TrustStore(engine)
+    store.sync_alarms([ALARM], NOW, about=FAS)
+    store.sync_alarms([ALARM], NOW + HOUR, about=FAS)
+    store.sync_alarms([replace(ALARM, text="Look again.")], NOW + 2 * HOUR, about=FAS)
+    assert [each.message.kind for each in stored(engine)] == ["server_unreachable"]
+    _, cleared = store.sync_alarms([], NOW + 3 * HOUR, about=FAS)
+    assert [each.kind for each in cleared] == ["server_unreachable"]
+    store.sync_alarms([ALARM], NOW + 4 * HOUR, about=FAS)
+    assert len(stored(engine)) == 2
+
+
+def test_who_looks_at_servers_clears_nothing_about_idps(engine: Engine) -> None:
+    """Each caller's alarms are its own, also where two kinds of things have one name."""
+    store = TrustStore(engine)
+    idp = replace(ALARM, about="idp")
+    store.sync_alarms([idp], NOW)
+    raised, cleared = store.sync_alarms([ALARM], NOW, about=FAS)
+    assert ([each.about for each in raised], cleared) == (["fas_server"], ())
+    assert [each.about for each in store.open_alarms()] == ["idp", "fas_server"]
+    assert [each.about for each in store.open_alarms("FAS1")] == ["idp"]
+    assert [each.about for each in store.open_alarms(about=FAS)] == ["fas_server"]
+    store.sync_alarms([], NOW + HOUR)
+    assert [each.about for each in store.open_alarms()] == ["fas_server"]
+
+
+def test_of_levels_reached_at_once_one_message_tells(engine: Engine) -> None:
+    """All stand, and the closest is told."""
+    levels = [replace(ALARM, kind="certificate_expiring", key=f"ab:{days}d") for days in (60, 30, 14)]
+    raised, _ = TrustStore(engine).sync_alarms(levels, NOW, about=FAS)
+    assert len(raised) == 3
+    (message,) = stored(engine)
+    assert ":ab:14d:" in message.message.fact
+
+
+def test_the_alarm_of_undelivered_messages_ends(engine: Engine) -> None:
+    """Promise 59: told once by every way, not told of itself, and gone when what it tells of is."""
+    clock, mail = Clock(), Way(problem=NotDelivered("550 no", permanent=True))
+    store, box = TrustStore(engine), Outbox(engine)
+    written(engine, "a")
+    there = courier(engine, (mail,), clock)
+    counts = []
+    for _ in range(24 * 8):
+        there.deliver_due()
+        store.sync_alarms(undelivered_alarms(box.undelivered(clock.now), clock.now), clock.now, about=SERVICE)
+        counts.append(len(store.open_alarms()))
+        clock.now += HOUR
+    assert counts[0] == 1
+    assert counts[-1] == 0
+    assert [each.message.kind for each in stored(engine)] == ["messages_undelivered", "approval_needed"]
+
+
+def test_a_message_that_nobody_tries_is_noticed(engine: Engine) -> None:
+    """Promise 59: where no courier runs any more, what waits is known after an hour."""
+    written(engine, "a")
+    Outbox(engine).queue((Way(),), NOW)
+    assert Outbox(engine).undelivered(NOW + HOUR - SECOND) == ()
+    (undelivered,) = Outbox(engine).undelivered(NOW + HOUR)
+    assert (undelivered.waiting, undelivered.problem) == (1, "nobody tried")
