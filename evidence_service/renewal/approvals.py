@@ -94,8 +94,8 @@ def approval_paragraphs(approval: Approval) -> tuple[str, ...]:
             f"as anybody. The one in use serves until {until}; after that no user can log on through this server."
         ),
         (
-            f"If nobody decides by {instant_text(approval.forgotten_at)}, the request {fate}. Reminders come more often "
-            "the fewer days are left."
+            f"If nobody decides by {instant_text(approval.forgotten_at)}, the request {fate}. Reminders come more "
+            "often the fewer days are left."
         ),
         (
             "Who approves must not be who asked: not an administrator of that FAS server, and no account of this "
