@@ -33,6 +33,7 @@ from evidence_service.renewal.cmdlets import (
     failure_events,
     installed_events,
     observing_cmdlets,
+    point_of,
 )
 from evidence_service.renewal.farm import FasServer, Local, WinRm
 from evidence_service.renewal.model import (
@@ -56,10 +57,6 @@ from evidence_service.renewal.ports import Fas, FasAnswerUnknown, FasRefused, Fa
 from evidence_service.renewal.reasons import RenewalReason
 from idp_certs.reasons import Finding
 
-BEFORE_CMDLET = "before_cmdlet"
-AFTER_CMDLET = "after_cmdlet"
-"""The points around each cmdlet that changes or tests something."""
-
 _LONGEST_SOAK_READ = timedelta(days=1)
 """How much further than the soak failures to issue are read back."""
 _SERVERS = "Get-FasServer"
@@ -77,7 +74,7 @@ def open_powershell(connection: WinRm | Local) -> PowerShell:
 
 
 def open_fas(server: FasServer, at_point: Callable[[str], None] | None = None) -> Fas:
-    """The server as configured. `at_point` is told BEFORE_CMDLET and AFTER_CMDLET."""
+    """The server as configured. `at_point` is told the point before and after each call that changes."""
     return PowerShellFas(server, lambda: open_powershell(server.connection), at_point)
 
 
@@ -190,7 +187,7 @@ class _Session:
             whole = replace(cmdlet, parameters={**cmdlet.parameters, "Address": self._address})
         if cmdlet.name in READING:
             return self._opened.invoke(whole)
-        self._at_point(BEFORE_CMDLET)
+        self._at_point(point_of(cmdlet, "before"))
         try:
             answer = self._opened.invoke(whole)
         except FasAnswerUnknown:
@@ -199,7 +196,7 @@ class _Session:
         self.changed = True
         if any(map(_leaves_open, answer.errors)):
             raise FasAnswerUnknown(one_line(f"{cmdlet.name}: {answer.errors[0].message}"))
-        self._at_point(AFTER_CMDLET)
+        self._at_point(point_of(cmdlet, "after"))
         return answer
 
     def read(self, cmdlet: Cmdlet) -> tuple[Properties, ...]:

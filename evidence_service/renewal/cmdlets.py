@@ -69,6 +69,14 @@ CMDLETS = READING | {
 file that Import-FasAuthorizationCertificateResponse reads."""
 
 
+SIDES = ("before", "after")
+
+
+def point_of(cmdlet: Cmdlet, side: str) -> str:
+    """The name of the point before or after a call that changes or tests something."""
+    return f"{cmdlet.name}:{side}"
+
+
 def cmdlets_of(step: Step) -> tuple[Cmdlet, ...]:
     """What the step calls, in order; nothing for a step that only waits. Changes are read back where FAS can."""
     if isinstance(step, Request):

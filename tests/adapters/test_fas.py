@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from evidence_service.adapters.fas import AFTER_CMDLET, BEFORE_CMDLET, PowerShellFas
+from evidence_service.adapters.fas import PowerShellFas
 from evidence_service.adapters.fas_objects import certificate_of, failed_test, failures_of, installed_of
 from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, instant
 from evidence_service.renewal.cmdlets import Cmdlet
@@ -475,7 +475,7 @@ def test_the_points_stand_around_what_changes_only() -> None:
     """Where a test kills the process is before or after each change, never around reading."""
     points: list[str] = []
     fas({}, at_point=points.append)[0].perform(SWITCH)
-    assert points == [BEFORE_CMDLET, AFTER_CMDLET]
+    assert points == ["Set-FasCertificateDefinition:before", "Set-FasCertificateDefinition:after"]
 
 
 def test_a_value_that_says_nothing_fails_no_test() -> None:

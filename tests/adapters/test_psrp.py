@@ -42,7 +42,7 @@ def answering(winrm: WinRmServer, answer: Answer, *, operation_seconds: float = 
                 while not ended.is_set():
                     accepted, _ = listening.accept()
                     with winrm.context.wrap_socket(accepted, server_side=True) as connection:
-                        connection.recv(65536)
+                        take_request(connection)
                         answer(connection, ended)
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -53,6 +53,16 @@ def answering(winrm: WinRmServer, answer: Answer, *, operation_seconds: float = 
         with suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def take_request(connection: socket.socket) -> None:
+    """The whole request: a connection that is closed before would be reset, and lose the answer."""
+    with connection.makefile("rb") as reading:
+        length = 0
+        while (line := reading.readline().strip()) != b"":
+            name, _, value = line.partition(b":")
+            length = int(value) if name.lower() == b"content-length" else length
+        reading.read(length)
 
 
 def redirect(connection: socket.socket, ended: threading.Event) -> None:
