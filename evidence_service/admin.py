@@ -21,11 +21,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from evidence_service.adapters.database import StoreUnavailable, open_database
+from evidence_service.adapters.fas import open_fas
 from evidence_service.app import utc_now
-from evidence_service.settings import Settings
+from evidence_service.renewal.farm import FasServer
+from evidence_service.renewal.ports import Fas
+from evidence_service.renewal_admin.acts import RenewalAdmin
+from evidence_service.renewal_settings import NO_RENEWAL, RenewalSettings, load_renewal
+from evidence_service.settings import Settings, SettingsError
 from evidence_service.trust_admin.acts import TrustAdmin
 from evidence_service.web.admin import MAX_BODY, AdminApi
 from evidence_service.web.admin_auth import Gate, TokenFileError, load_token
+from evidence_service.web.admin_renewal import RenewalApi
 from evidence_service.web.health import Health
 from evidence_service.web.listener import (
     CannotListen,
@@ -37,6 +43,7 @@ from evidence_service.web.listener import (
     url_of,
 )
 from evidence_service.web.logs import configure_logs
+from evidence_service.web.metrics import metrics_route
 from evidence_service.web.problems import SecurityHeaders, problem
 from evidence_service.web.tls import ServerTls, TlsError
 from evidence_service.web.transport import TransportLimits
@@ -68,13 +75,14 @@ def run(settings: Settings) -> int:
 
 def _run(settings: Settings) -> tuple[int, str | None]:
     try:
+        renewal = load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
         tls = None
         if settings.admin_tls_certificate is not None and settings.admin_tls_key is not None:
             tls = ServerTls(settings.admin_tls_certificate, settings.admin_tls_key)
         listener = listen(settings.admin_host, settings.admin_port, "admin_host, admin_port")
     except TlsError as error:
         return BAD_INPUT, f"admin_{error}"
-    except CannotListen as error:
+    except (CannotListen, SettingsError) as error:
         return BAD_INPUT, str(error)
     with contextlib.closing(listener):
         try:
@@ -87,16 +95,15 @@ def _run(settings: Settings) -> tuple[int, str | None]:
             return DEPENDENCY_FAILED, str(error)
         try:
             _log.info("admin_token", path=str(path), made=made)
+            app = build_admin_app(engine=engine, settings=settings, token=token, renewal=renewal)
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
-                runner.run(_serve(settings, engine, listener, tls, token))
+                runner.run(_serve(settings, app, listener, tls))
                 return OK, None
         finally:
             engine.dispose()
 
 
-async def _serve(
-    settings: Settings, engine: Engine, listener: socket.socket, tls: ServerTls | None, token: str
-) -> None:
+async def _serve(settings: Settings, app: FastAPI, listener: socket.socket, tls: ServerTls | None) -> None:
     limits = TransportLimits(
         header_timeout=settings.header_timeout,
         body_timeout=BODY_SECONDS,
@@ -105,7 +112,6 @@ async def _serve(
         max_connections=MAX_CONNECTIONS,
     )
     times = Times(keep_alive=settings.keep_alive_seconds, last_answers=LAST_ANSWERS_SECONDS, drain=0.0)
-    app = build_admin_app(engine=engine, settings=settings, token=token)
     server = Server(server_config(app, limits, times, tls), listener, Health(), limits, times)
     _log.info("listening", url=url_of(listener, tls), database=settings.effective_database_url.partition("://")[0])
     await server.serve()
@@ -117,10 +123,12 @@ def build_admin_app(
     engine: Engine,
     settings: Settings,
     token: str,
+    renewal: RenewalSettings = NO_RENEWAL,
     clock: Callable[[], datetime] = utc_now,
     fetch_: Fetch = fetch,
+    opens: Callable[[FasServer], Fas] = open_fas,
 ) -> FastAPI:
-    """The admin plane as an ASGI application. `fetch_` is for tests that reach their server elsewhere."""
+    """The admin plane as an ASGI application. `fetch_` and `opens` are for tests that reach their servers elsewhere."""
     admin = TrustAdmin(
         engine,
         rules=work_rules(settings).refresh,
@@ -128,12 +136,17 @@ def build_admin_app(
         owner=f"admin:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         fetch_=fetch_,
     )
+    renewals = RenewalAdmin(engine, renewal, opens=opens)
     return FastAPI(
         openapi_url=None,  # nothing is described to callers (promise 89)
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        routes=AdminApi(admin, clock).routes(),
+        routes=[
+            *AdminApi(admin, clock).routes(),
+            *RenewalApi(renewals, engine, clock).routes(),
+            metrics_route(renewals, engine, clock),
+        ],
         middleware=[Middleware(SecurityHeaders), Middleware(Gate, token=token), Middleware(_AsSent)],
         exception_handlers={HTTPException: _http_problem, Exception: _server_problem},
     )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from sqlalchemy import Engine
 
 from evidence_service.access.model import Mode
 from evidence_service.access.policy import policy_problems
@@ -19,7 +20,9 @@ from evidence_service.cli import output
 from evidence_service.cli.errors import ExitCode
 from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session, unusable
-from evidence_service.settings import Settings
+from evidence_service.renewal_admin.acts import RenewalAdmin
+from evidence_service.renewal_settings import RenewalSettings, load_renewal, renewal_warnings
+from evidence_service.settings import Settings, SettingsError
 from evidence_service.trust_admin.texts import instant
 from evidence_service.web.tls import ServerTls, TlsError
 from idp_certs.model import GOOD
@@ -136,6 +139,11 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
         text = "is set: every program on this machine may ask for decisions; for trials only"
         yield Finding(subject="allow_anonymous_loopback", text=text, warning=True)
     yield from _tls_findings(settings, now)
+    renewal = None
+    try:
+        renewal = load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
+    except SettingsError as problem:
+        yield Finding(subject="renewal", text=str(problem), code=ExitCode.NEGATIVE)
     try:
         engine = open_database(settings.effective_database_url, create=False)
     except StoreUnavailable as problem:
@@ -148,6 +156,8 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
         store = ConfigStore(engine)
         yield from _idp_findings(store, settings, now)
         yield from _plugin_findings(store, settings)
+        if renewal is not None:
+            yield from _renewal_findings(renewal, engine, settings)
         known = {idp.entity_id for idp in store.list_idps()}
         for rule in store.list_rules():
             if rule.mode is Mode.OBSERVE:
@@ -161,6 +171,20 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
         yield Finding(subject="database", text=str(problem), code=ExitCode.DEPENDENCY)
     finally:
         engine.dispose()
+
+
+def _renewal_findings(renewal: RenewalSettings, engine: Engine, settings: Settings) -> Iterator[Finding]:
+    """What is renewed, and what of it should be looked at; by what the servers last reported, too."""
+    if not renewal.farm.servers:
+        text = f"nothing is renewed: {settings.effective_renewal_file} names no FAS server, or does not exist"
+        yield Finding(subject="renewal", text=text, warning=settings.renewal_file is not None)
+        return
+    names = ", ".join(each.name for each in renewal.farm.servers)
+    yield Finding(subject="renewal", text=f"{len(renewal.farm.servers)} FAS servers are configured: {names}")
+    for subject, text in renewal_warnings(renewal):
+        yield Finding(subject=subject, text=text, warning=True)
+    for subject, text in RenewalAdmin(engine, renewal).lead_problems():
+        yield Finding(subject=subject, text=text, warning=True)
 
 
 def _tls_findings(settings: Settings, now: datetime) -> Iterator[Finding]:

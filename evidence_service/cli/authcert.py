@@ -1,0 +1,386 @@
+"""`authcert`: the authorization certificates of the FAS servers, their renewal, and what people do about it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from evidence_service.access.policy import parse_span
+from evidence_service.cli import output
+from evidence_service.cli.errors import BadInput, DependencyFailed, ExitCode, NothingFound
+from evidence_service.cli.files import read_file
+from evidence_service.cli.idps import SEVERITIES, span
+from evidence_service.cli.output import Cell, Output
+from evidence_service.cli.session import Session, actor, confirm, confirm_typed
+from evidence_service.renewal.cmdlets import as_powershell, cmdlets_of
+from evidence_service.renewal.model import AskKind, Maintenance, Step
+from evidence_service.renewal.ports import FasAnswerUnknown, FasRefused, FasUnreachable
+from evidence_service.renewal.preflight_model import Check, Verdict
+from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal_admin.acts import MAX_RESPONSE, RenewalAdmin, paused_text
+from evidence_service.renewal_admin.texts import pause_text, todo_of, what_next, why_of
+from evidence_service.renewal_admin.views import (
+    CertificateView,
+    ServerView,
+    check_json,
+    condition,
+    history_json,
+    result_text,
+    server_json,
+    step_json,
+)
+from evidence_service.renewal_settings import load_renewal
+from evidence_service.settings import SettingsError
+from evidence_service.trust_admin.documents import Unusable
+from evidence_service.trust_admin.texts import finding_line, instant, moment
+from idp_certs.instants import parse_instant
+
+_NO_SERVER = "No FAS server is configured. Name them in the file of the setting renewal_file: docs/renewal-settings.md"
+_VERDICTS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red", Verdict.UNKNOWN: "yellow"}
+
+
+@contextlib.contextmanager
+def _renewals(session: Session) -> Iterator[RenewalAdmin]:
+    """The use cases over the open database; what they refuse becomes the command's error."""
+    settings = session.settings()
+    try:
+        renewal = load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
+    except SettingsError as problem:
+        raise BadInput(f"{problem}; correct the file") from problem
+    with session.store() as engine:
+        try:
+            yield RenewalAdmin(engine, renewal)
+        except Unusable as problem:
+            raise BadInput(str(problem)) from problem
+        except (FasUnreachable, FasAnswerUnknown, FasRefused) as problem:
+            raise DependencyFailed(str(problem)) from problem
+
+
+def status(session: Session, name: str | None, form: Output) -> int:
+    """Print one row for each FAS server, or everything about one."""
+    now = datetime.now(UTC)
+    with _renewals(session) as admin:
+        views = admin.views(now) if name is None else (admin.view(name, now),)
+    if form is Output.JSON:
+        listed = [server_json(each, now) for each in views]
+        output.emit_json(listed if name is None else listed[0])
+    elif name is None:
+        _print_servers(views, now)
+    else:
+        _print_server(views[0], now)
+    return ExitCode.DONE
+
+
+def _print_servers(views: Sequence[ServerView], now: datetime) -> None:
+    rows = []
+    for view in views:
+        step, error = view.status.step, view.last_error
+        soonest = view.used[0] if view.used else None
+        starts = [each.renews_at for each in view.used if each.renews_at is not None]
+        rows.append(
+            (
+                view.status.name,
+                _condition(view, now),
+                "-" if soonest is None else soonest.certificate.id,
+                "-" if soonest is None else _left(soonest, now),
+                min(starts, default="-"),
+                "-" if step is None else what_next(step, view.status.observation),
+                "" if error is None else error.reason.value,
+                "-" if view.status.observed_at is None else f"{span(now - view.status.observed_at)} ago",
+            )
+        )
+    columns = ("FAS server", "condition", "certificate", "expires in", "renews at", "next", "last error", "seen")
+    output.table(columns, rows, nothing=_NO_SERVER)
+    for view in views:
+        todo = None if view.status.step is None else todo_of(view.status.step)
+        if todo is not None:
+            output.warning(f"{view.status.name}: {todo}")
+
+
+def _condition(view: ServerView, now: datetime) -> Cell:
+    text, severity = condition(view, now)
+    return Cell(value=text, style=SEVERITIES[severity])
+
+
+def _left(view: CertificateView, now: datetime) -> str:
+    expires = view.certificate.expires
+    if expires is None:
+        return "unknown"
+    return f"expired {span(now - expires)} ago" if expires <= now else span(expires - now)
+
+
+def _print_server(view: ServerView, now: datetime) -> None:
+    status, step, observation = view.status, view.status.step, view.status.observation
+    facts: list[tuple[str, object]] = [("FAS server", status.name), ("condition", _condition(view, now))]
+    if step is not None:
+        facts += [("next", what_next(step, observation)), ("why", why_of(step))]
+        todo = todo_of(step)
+        facts += [] if todo is None else [("to do", todo)]
+        facts += [] if status.step_since is None else [("since", status.step_since)]
+    if observation is not None:
+        facts.append(("maintenance", observation.maintenance))
+    seen = (
+        "never" if status.observed_at is None else f"{moment(status.observed_at)}, {span(now - status.observed_at)} ago"
+    )
+    facts += [("last seen", seen), ("next look", status.next_tick_at)]
+    if status.paused_until is not None and status.paused_until > now:
+        by = f", by {status.paused_by}" if status.paused_by else ""
+        note = f": {status.paused_note}" if status.paused_note else ""
+        facts.append(("paused", f"{pause_text(status.paused_until)}{by}{note}"))
+    facts += [("asked", f"{each.kind.value} at {moment(each.at)} by {each.actor} {each.note}") for each in status.asks]
+    facts.append(("requests", f"{status.attempts_count} since the last renewal; {status.failures} acts failed running"))
+    if status.not_before is not None and status.not_before > now:
+        facts.append(("tried again", status.not_before))
+    if status.last_act is not None:
+        done = f"{what_next(status.last_act.step)}: {result_text(status.last_act)}, {moment(status.last_act.at)}"
+        facts.append(("last act", done))
+    if view.last_error is not None:
+        facts.append(("last error", finding_line(view.last_error)))
+    output.facts(facts)
+    _print_certificates(view, now)
+    if observation is not None:
+        rows = [(each.name, each.authorization_certificate, each.template) for each in observation.definitions]
+        output.table(("definition", "certificate", "template"), rows, nothing="No certificate definition.")
+    if status.damage is not None:
+        output.warning(status.damage)
+
+
+def _print_certificates(view: ServerView, now: datetime) -> None:
+    rows = [
+        (
+            each.certificate.id,
+            each.certificate.status_word,
+            ", ".join(each.definitions) or "-",
+            "-" if each.certificate.expires is None else each.certificate.expires,
+            "-" if each.is_waiting else _left(each, now),
+            each.renews_at or "-",
+            each.certificate.ca_request_id or "-",
+            each.certificate.certificate_authority or "-",
+        )
+        for each in view.certificates
+    ]
+    columns = ("certificate", "status", "used by", "expires", "left", "renews at", "request", "CA")
+    output.table(columns, rows, nothing="No certificate is known; the worker looks at the server: fas-evidence work")
+    for each in view.certificates:
+        if each.certificate.denial:
+            output.warning(f"request {each.certificate.id}: {each.certificate.denial}")
+        if each.certificate.revoked_at is not None:
+            output.warning(f"certificate {each.certificate.id} was revoked at {moment(each.certificate.revoked_at)}")
+
+
+def renew(session: Session, name: str, *, note: str, confirmed: bool, dry_run: bool, form: Output) -> int:
+    """Ask for a renewal, or with `dry_run` print every cmdlet that it would call."""
+    now = datetime.now(UTC)
+    with _renewals(session) as admin:
+        server = admin.find(name)
+        if dry_run:
+            return _preview(admin, server.name, form, now)
+        admin.check(server.name, AskKind.RENEW, now)
+        what = f"{server.name}: a new authorization certificate is requested now, and the CA manager must issue it"
+        confirm(f"{what}. Renew?", what, confirmed=confirmed)
+        admin.ask(server.name, AskKind.RENEW, now=datetime.now(UTC), actor=actor(), note=note)
+        _asked(admin, server.name, "A renewal")
+    return ExitCode.DONE
+
+
+def _asked(admin: RenewalAdmin, name: str, what: str) -> None:
+    view = admin.view(name, datetime.now(UTC))
+    paused = paused_text(view, datetime.now(UTC))
+    output.line(f"{what} of {name} is asked for; the worker does it at its next look, at once where it runs.")
+    if paused is not None:
+        output.warning(f"{name}: {paused}: fas-evidence authcert resume {name}")
+    output.line(f"Watch it: fas-evidence authcert status {name}")
+
+
+def _preview(admin: RenewalAdmin, name: str, form: Output, now: datetime) -> int:
+    preview = admin.preview(name, now)
+    if form is Output.JSON:
+        steps = [step_json(each, preview.looked.observation) for each in preview.steps]
+        observed = instant(preview.looked.observation.at)
+        answer = {"name": name, "dry_run": True, "observed_at": observed, "problem": preview.looked.problem}
+        output.emit_json({**answer, "warnings": list(preview.warnings), "steps": steps})
+        return ExitCode.DONE
+    for number, step in enumerate(preview.steps, 1):
+        content = step_json(step, preview.looked.observation)
+        output.line(f"{number}. {content['kind']}: {content['text']}", "bold")
+        for cmdlet in content["cmdlets"]:
+            output.line(f"     {cmdlet}")
+    if not preview.steps:
+        output.line("Nothing would be done.")
+    if preview.server.policy.maintenance is Maintenance.SKIP:
+        output.line("Without maintenance, as is set: logons during the switch may see an error.")
+    for each in preview.warnings:
+        output.warning(f"{name}: {each}")
+    output.nothing_changed()
+    return ExitCode.DONE
+
+
+def withdraw(session: Session, name: str, *, note: str, confirmed: bool, dry_run: bool) -> int:
+    """Ask that an open request is withdrawn."""
+    now = datetime.now(UTC)
+    with _renewals(session) as admin:
+        server = admin.find(name)
+        acts = admin.check(server.name, AskKind.WITHDRAW, now)
+        if dry_run:
+            return _would(acts)
+        (what,) = (f"{server.name}: {what_next(each)}" for each in acts)
+        confirm(f"{what}. Go on?", what, confirmed=confirmed)
+        admin.ask(server.name, AskKind.WITHDRAW, now=datetime.now(UTC), actor=actor(), note=note)
+        _asked(admin, server.name, "The withdrawal")
+    return ExitCode.DONE
+
+
+def roll_back(session: Session, name: str, *, note: str, confirmed: bool, dry_run: bool) -> int:
+    """Ask that every definition goes back to the certificate before, after the server's name was typed."""
+    with _renewals(session) as admin:
+        server = admin.find(name)
+        acts = admin.check(server.name, AskKind.ROLL_BACK, datetime.now(UTC))
+        if dry_run:
+            return _would(acts)
+        what = "; ".join(what_next(each) for each in acts)
+        confirm_typed(
+            f"Users of {server.name} get certificates by the old one again: {what}.", server.name, confirmed=confirmed
+        )
+        admin.ask(server.name, AskKind.ROLL_BACK, now=datetime.now(UTC), actor=actor(), note=note)
+        _asked(admin, server.name, "The way back")
+    return ExitCode.DONE
+
+
+def _would(acts: Sequence[Step]) -> int:
+    for each in acts:
+        output.line(f"The worker would {what_next(each)}:")
+        for cmdlet in cmdlets_of(each):
+            output.line(f"     {as_powershell(cmdlet)}")
+    output.nothing_changed()
+    return ExitCode.DONE
+
+
+def import_response(session: Session, name: str, file: Path, *, note: str, dry_run: bool) -> int:
+    """Bring the signed answer to an offline request."""
+    content = read_file(file, "response", limit=MAX_RESPONSE)
+    with _renewals(session) as admin:
+        server = admin.find(name)
+        try:
+            act = admin.check_import(server.name, content, datetime.now(UTC))
+        except Unusable as problem:
+            raise BadInput(f"{file}: {str(problem).removeprefix('response: ')}") from problem
+        if dry_run:
+            return _would([act])
+        admin.ask(server.name, AskKind.IMPORT, now=datetime.now(UTC), actor=actor(), note=note, payload=act.response)
+        _asked(admin, server.name, "The import of the signed answer")
+    return ExitCode.DONE
+
+
+def pause(session: Session, name: str, *, until: str | None, note: str, dry_run: bool) -> int:
+    """Begin nothing at a server for a while, or until a person resumes it."""
+    now = datetime.now(UTC)
+    end = None if until is None else _until(until, now)
+    with _renewals(session) as admin:
+        server = admin.find(name)
+        if not dry_run:
+            admin.pause(server.name, end, now=now, actor=actor(), note=note)
+        view = admin.view(server.name, now)
+    how = "until a person resumes it" if end is None else f"until {moment(end)}"
+    output.line(f"The renewal of {server.name} {'would be' if dry_run else 'is'} paused {how}; it is watched on.")
+    _warn_of_expiry(view, end)
+    if dry_run:
+        output.nothing_changed()
+    else:
+        output.line(f"Next: fas-evidence authcert resume {server.name}")
+    return ExitCode.DONE
+
+
+def _warn_of_expiry(view: ServerView, end: datetime | None) -> None:
+    """A pause does not stop the time (promise 54 is for windows; a person may want it)."""
+    ends = [each.certificate.expires for each in view.used if each.certificate.expires is not None]
+    if ends and (end is None or end >= min(ends)):
+        output.warning(f"{view.status.name}: a certificate in use expires at {moment(min(ends))}, paused or not")
+
+
+def _until(text: str, now: datetime) -> datetime:
+    try:
+        return now + parse_span(text)
+    except ValueError:
+        pass
+    try:
+        return parse_instant(text)
+    except ValueError:
+        problem = "--until: expected a duration such as 2d, or a UTC instant such as 2026-01-31T12:00:00Z"
+        raise BadInput(f"{problem}, not {text!r}") from None
+
+
+def resume(session: Session, name: str, *, note: str, dry_run: bool) -> int:
+    """End a pause."""
+    now = datetime.now(UTC)
+    with _renewals(session) as admin:
+        server = admin.find(name)
+        if dry_run and paused_text(admin.view(server.name, now), now) is None:
+            raise BadInput(f"{server.name}: its renewal is not paused")
+        if not dry_run:
+            admin.resume(server.name, now=now, actor=actor(), note=note)
+    output.line(f"The renewal of {server.name} {'would go' if dry_run else 'goes'} on.")
+    if dry_run:
+        output.nothing_changed()
+    return ExitCode.DONE
+
+
+def history(session: Session, name: str, *, limit: int, form: Output) -> int:
+    """Print the acts at one server, oldest first."""
+    now = datetime.now(UTC)
+    with _renewals(session) as admin:
+        found = admin.history(name, now, limit)
+    if form is Output.JSON:
+        output.emit_json([history_json(each) for each in found])
+        return ExitCode.DONE
+    rows = [
+        (each.attempt.at, what_next(each.attempt.step), result_text(each.attempt), each.actor, each.why)
+        for each in found
+    ]
+    output.table(("at", "act", "result", "actor", "why"), rows, nothing="Nothing was done at this server yet.")
+    for each in found:
+        if each.attempt.finding is not None:
+            output.warning(f"{moment(each.attempt.at)}: {finding_line(each.attempt.finding)}")
+    return ExitCode.DONE
+
+
+def preflight(session: Session, name: str | None, *, test: bool, form: Output) -> int:
+    """Look whether everything is ready for a renewal; 1 where something is not, 3 where a server does not answer."""
+    now = datetime.now(UTC)
+    with _renewals(session) as admin:
+        names = [each.name for each in admin.farm.servers] if name is None else [admin.find(name).name]
+        if not names:
+            raise NothingFound(_NO_SERVER)
+        checked = [(each, admin.preflight(each, now, test=test, actor=actor())) for each in names]
+    if form is Output.JSON:
+        output.emit_json(
+            [{"name": each, "checks": [check_json(check) for check in checks]} for each, checks in checked]
+        )
+    else:
+        for number, (each, checks) in enumerate(checked):
+            if number:
+                output.line("")
+            _print_checks(each, checks)
+    return max((_code(each) for _, checks in checked for each in checks), default=ExitCode.DONE)
+
+
+def _print_checks(name: str, checks: Sequence[Check]) -> None:
+    output.line(name, "bold")
+    rows = [
+        (
+            Cell(value=each.verdict.value, style=_VERDICTS[each.verdict]),
+            each.name,
+            each.text,
+            "" if each.verdict is Verdict.OK else each.remedy,
+        )
+        for each in checks
+    ]
+    output.table(("", "check", "finding", "to do"), rows, nothing="Nothing was checked.")
+
+
+def _code(check: Check) -> ExitCode:
+    if check.verdict is Verdict.FAILED:
+        unreachable = check.code in (RenewalReason.UNREACHABLE, RenewalReason.ANSWER_UNKNOWN)
+        return ExitCode.DEPENDENCY if unreachable else ExitCode.NEGATIVE
+    return ExitCode.DONE

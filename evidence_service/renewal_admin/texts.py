@@ -1,0 +1,109 @@
+"""Steps and acts of a renewal as sentences for people."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from evidence_service.adapters.renewal_rows import WHY
+from evidence_service.renewal.model import (
+    ACTS,
+    STEP_KINDS,
+    Alert,
+    AuthorizationCertificate,
+    AwaitApproval,
+    EnterMaintenance,
+    Import,
+    LeaveMaintenance,
+    Observation,
+    Prove,
+    Request,
+    Rest,
+    Retire,
+    RollBack,
+    Soak,
+    Step,
+    Switch,
+    Verify,
+    Withdraw,
+)
+from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.trust_admin.texts import finding_line, moment
+
+_FOREVER_YEAR = 9999
+
+
+def named(certificate_id: str, certificate: AuthorizationCertificate | None) -> str:
+    """A certificate or request as a person finds it: by the CA's number where that is known."""
+    if certificate is not None and certificate.ca_request_id is not None:
+        authority = certificate.certificate_authority or "the CA"
+        return f"{certificate_id} (request {certificate.ca_request_id} at {authority})"
+    return certificate_id
+
+
+def what_next(step: Step, observation: Observation | None = None) -> str:  # noqa: C901, PLR0911, PLR0912 - one line a kind
+    """What is done next, or waited for, as one sentence without its end."""
+
+    def shown(certificate_id: str) -> str:
+        return named(certificate_id, None if observation is None else observation.certificate(certificate_id))
+
+    match step:
+        case Rest():
+            return f"nothing before {moment(step.until)}"
+        case Request():
+            if step.offline:
+                return "make a request as a file, to be signed elsewhere and imported"
+            return f"ask {step.certificate_authority or 'the CA'} for a certificate in the place of {step.replaces}"
+        case Import():
+            return f"give FAS the signed answer to the request {step.certificate_id}"
+        case AwaitApproval():
+            end = "" if step.deadline is None else f"; the certificate in use expires at {moment(step.deadline)}"
+            return f"the CA manager must issue {shown(step.certificate_id)}{end}"
+        case Prove():
+            how = "check" if step.definition is None else f"check, and test by the definition {step.definition},"
+            return f"{how} the new certificate {step.certificate_id}"
+        case EnterMaintenance():
+            return "put the server into maintenance, so that users go to others"
+        case Switch() | RollBack():
+            return f"make the definition {step.definition} name {step.after} instead of {step.before}"
+        case Verify():
+            whom = "nothing, as no test_upn is set" if step.upn is None else f"{len(step.tests)} rules by {step.upn}"
+            return f"test {whom}, with the new certificate {step.certificate_id}"
+        case LeaveMaintenance():
+            return "let users come back"
+        case Soak():
+            return f"{step.certificate_id} serves; the old certificate is kept until {moment(step.ends)}"
+        case Retire():
+            return f"remove the old certificate {step.certificate_id}; users' certificates stay"
+        case Withdraw():
+            return f"remove the request {shown(step.certificate_id)}"
+        case Alert():
+            return "a person must look at it"
+
+
+def why_of(step: Step) -> str:
+    """Why this is the step: the reason's code and meaning, or what such an act is for."""
+    reason = reason_of(step)
+    if reason is not None:
+        return f"{reason}: {reason.meaning}"
+    return f"{WHY[STEP_KINDS[type(step)]]}" if isinstance(step, ACTS) else ""
+
+
+def reason_of(step: Step) -> RenewalReason | None:
+    """The reason code that a step carries, or that its kind stands for."""
+    if isinstance(step, AwaitApproval):
+        return RenewalReason.AWAITING_APPROVAL
+    if isinstance(step, Soak):
+        return RenewalReason.SOAKING
+    return getattr(step, "reason", None)
+
+
+def todo_of(step: Step) -> str | None:
+    """What a person should do now; None where nothing is to be done."""
+    if isinstance(step, Alert):
+        return "; ".join(map(finding_line, step.findings)) or step.reason.advice
+    return RenewalReason.AWAITING_APPROVAL.advice if isinstance(step, AwaitApproval) else None
+
+
+def pause_text(until: datetime) -> str:
+    """Until when a pause lasts."""
+    return "until a person resumes it" if until.year == _FOREVER_YEAR else f"until {moment(until)}"

@@ -1,0 +1,311 @@
+"""What is known of renewals, for people and programs: the same members in the command line's JSON and in the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from evidence_service.adapters.outbox import DeliveryState, StoredMessage
+from evidence_service.adapters.renewal_rows import HistoryEntry, ServerStatus
+from evidence_service.notices.undelivered import Undelivered
+from evidence_service.renewal.cmdlets import as_powershell, cmdlets_of
+from evidence_service.renewal.farm import FasServer
+from evidence_service.renewal.model import (
+    ACTS,
+    STEP_KINDS,
+    USABLE,
+    WAITING,
+    Alert,
+    Ask,
+    Attempt,
+    AuthorizationCertificate,
+    AwaitApproval,
+    CertificateStatus,
+    Observation,
+    Result,
+    Soak,
+    Step,
+)
+from evidence_service.renewal.preflight_model import Check
+from evidence_service.renewal_admin.texts import pause_text, reason_of, todo_of, what_next, why_of
+from evidence_service.trust_admin.texts import instant
+from evidence_service.trust_admin.views import finding_json
+from idp_certs.alarms import Severity
+from idp_certs.reasons import Finding
+
+URGENT, SOON = timedelta(days=7), timedelta(days=30)
+MISSED_LOOKS = 3
+"""So many usual intervals without a look mean that no worker runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateView:
+    """One certificate or request of a server, with the names of the definitions that name it.
+
+    `in_use`: one of these serves users, and is not the definition for tests. `renews_at` (UTC) is when its renewal
+    begins; None where none would.
+    """
+
+    certificate: AuthorizationCertificate
+    definitions: tuple[str, ...]
+    in_use: bool
+    renews_at: datetime | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is a request that nobody has decided."""
+        return self.certificate.status in WAITING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerView:
+    """One FAS server as last known, with what is configured for it; None where it is no longer."""
+
+    server: FasServer | None
+    status: ServerStatus
+    certificates: tuple[CertificateView, ...]
+
+    @property
+    def used(self) -> tuple[CertificateView, ...]:
+        """What definitions name, the first to expire first."""
+        found = [each for each in self.certificates if each.in_use]
+        return tuple(sorted(found, key=lambda each: (each.certificate.expires is None, each.certificate.expires)))
+
+    @property
+    def last_error(self) -> Finding | None:
+        """Why it does not answer; else why the latest act failed, until acts succeed again."""
+        if self.status.problem is not None:
+            return self.status.problem
+        failed = self.status.last_failed
+        return failed.finding if failed is not None and self.status.failures else None
+
+
+def certificate_views(
+    observation: Observation | None, renews_at: Mapping[str, datetime], *, test_definition: str | None
+) -> tuple[CertificateView, ...]:
+    """The certificates and requests that a server reports; those in use first."""
+    if observation is None:
+        return ()
+    views = []
+    for each in observation.certificates:
+        names = tuple(definition.name for definition in observation.naming(each.id))
+        in_use = any(name != test_definition for name in names)
+        starts = renews_at.get(each.id) if in_use else None
+        views.append(CertificateView(certificate=each, definitions=names, in_use=in_use, renews_at=starts))
+    return tuple(sorted(views, key=lambda each: not each.in_use))
+
+
+def condition(view: ServerView, now: datetime) -> tuple[str, Severity | None]:
+    """What matters most about a server, in a few words, and how much; None where all is well."""
+    status, step = view.status, view.status.step
+    observation = status.observation
+    used = [each.certificate for each in view.used]
+    ends = [each.expires for each in used if each.expires is not None]
+    soonest = min(ends) - now if ends else None
+    dead = soonest is not None and soonest <= timedelta(0)
+    missing = observation is not None and any(observation.certificate(each) is None for each in observation.used)
+    check = timedelta(hours=1) if view.server is None else view.server.policy.check
+    unseen = status.observed_at is not None and now - status.observed_at > MISSED_LOOKS * check
+    paused = status.paused_until is not None and status.paused_until > now
+    near = soonest is not None and soonest <= URGENT
+    cases = (
+        (view.server is None, "not configured", Severity.WARNING),
+        (status.damage is not None, "damaged", Severity.CRITICAL),
+        (dead or any(each.status is CertificateStatus.EXPIRED for each in used), "expired", Severity.CRITICAL),
+        (any(each.revoked_at is not None for each in used), "revoked", Severity.CRITICAL),
+        (missing, "a definition names no certificate", Severity.CRITICAL),
+        (status.problem is not None, "unreachable", Severity.CRITICAL),
+        (observation is None, "not looked at yet", Severity.WARNING),
+        (near, f"expires in {_days(soonest)}", Severity.CRITICAL),
+        (isinstance(step, Alert), "needs a person", Severity.CRITICAL),
+        (unseen, "not looked at lately", Severity.CRITICAL),
+        (paused, "paused", Severity.WARNING),
+        (status.failures > 0, "the last act failed", Severity.WARNING),
+        (isinstance(step, AwaitApproval), "waits for approval", Severity.WARNING),
+        (isinstance(step, Soak), "renewed, soaking", None),
+        (isinstance(step, ACTS), "renewing", None),
+    )
+    return next(((text, severity) for applies, text, severity in cases if applies), ("in force", None))
+
+
+def _days(left: timedelta | None) -> str:
+    days = 0 if left is None else left.days
+    return "less than a day" if days < 1 else "1 day" if days == 1 else f"{days} days"
+
+
+def server_json(view: ServerView, now: datetime) -> dict[str, Any]:
+    """A server for programs."""
+    status, observation, error = view.status, view.status.observation, view.last_error
+    text, severity = condition(view, now)
+    ends = [each.certificate.expires for each in view.used if each.certificate.expires is not None]
+    starts = [each.renews_at for each in view.used if each.renews_at is not None]
+    return {
+        "name": status.name,
+        "configured": view.server is not None,
+        "condition": text,
+        "severity": None if severity is None else severity.value,
+        "expires": _optional(min(ends, default=None)),
+        "renews_at": _optional(min(starts, default=None)),
+        "maintenance": None if observation is None else observation.maintenance,
+        "certificates": [certificate_json(each, now) for each in view.certificates],
+        "definitions": []
+        if observation is None
+        else [
+            {
+                "name": each.name,
+                "template": each.template,
+                "authorization_certificate": each.authorization_certificate,
+                "certificate_authorities": list(each.certificate_authorities),
+            }
+            for each in observation.definitions
+        ],
+        "step": None if status.step is None else {**step_json(status.step, observation), "since": _since(status)},
+        "asks": [ask_json(each) for each in status.asks],
+        "paused_until": _pause(status, now),
+        "paused_by": status.paused_by,
+        "paused_note": status.paused_note,
+        "observed_at": _optional(status.observed_at),
+        "age_seconds": None if status.observed_at is None else int((now - status.observed_at).total_seconds()),
+        "next_look": instant(status.next_tick_at),
+        "problem": None if status.problem is None else finding_json(status.problem),
+        "problem_since": _optional(status.problem_since),
+        "misses": status.misses,
+        "requests": status.attempts_count,
+        "failures": status.failures,
+        "not_before": _optional(status.not_before),
+        "last_act": None if status.last_act is None else act_json(status.last_act),
+        "last_error": None if error is None else finding_json(error),
+        "damage": status.damage,
+    }
+
+
+def _since(status: ServerStatus) -> str | None:
+    return _optional(status.step_since)
+
+
+def _pause(status: ServerStatus, now: datetime) -> str | None:
+    if status.paused_until is None or status.paused_until <= now:
+        return None
+    return pause_text(status.paused_until).removeprefix("until ")
+
+
+def certificate_json(view: CertificateView, now: datetime) -> dict[str, Any]:
+    """A certificate or a request for programs."""
+    certificate = view.certificate
+    return {
+        "id": certificate.id,
+        "status": certificate.status_word,
+        "in_use": view.in_use,
+        "definitions": list(view.definitions),
+        "usable": certificate.status in USABLE and certificate.revoked_at is None,
+        "certificate_authority": certificate.certificate_authority,
+        "ca_request_id": certificate.ca_request_id,
+        "request_key_sha256": certificate.request_key_sha256,
+        "request_pem": certificate.request_pem if view.is_waiting else None,
+        "not_before": _optional(certificate.not_before),
+        "expires": _optional(certificate.expires),
+        "days_left": None if certificate.expires is None else (certificate.expires - now).days,
+        "renews_at": _optional(view.renews_at),
+        "thumbprint": certificate.thumbprint,
+        "serial": certificate.serial,
+        "key_length": certificate.key_length,
+        "revoked_at": _optional(certificate.revoked_at),
+        "denial": certificate.denial or None,
+    }
+
+
+def step_json(step: Step, observation: Observation | None = None) -> dict[str, Any]:
+    """A step for programs, with the cmdlets that it calls as a person would type them."""
+    return {
+        "kind": STEP_KINDS[type(step)].value,
+        "reason": reason_of(step),
+        "text": what_next(step, observation),
+        "why": why_of(step),
+        "todo": todo_of(step),
+        "cmdlets": [as_powershell(each) for each in cmdlets_of(step)],
+    }
+
+
+def ask_json(ask: Ask) -> dict[str, Any]:
+    """What a person asked for, for programs."""
+    return {"seq": ask.seq, "kind": ask.kind.value, "at": instant(ask.at), "actor": ask.actor, "note": ask.note}
+
+
+def act_json(attempt: Attempt) -> dict[str, Any]:
+    """An act and what came of it, for programs. `result` null: not known, or under way."""
+    return {
+        "seq": attempt.seq,
+        "kind": STEP_KINDS[type(attempt.step)].value,
+        "text": what_next(attempt.step),
+        "at": instant(attempt.at),
+        "result": None if attempt.result is None else attempt.result.value,
+        "result_at": _optional(attempt.result_at),
+        "certificate_id": attempt.certificate_id,
+        "finding": None if attempt.finding is None else finding_json(attempt.finding),
+    }
+
+
+def history_json(entry: HistoryEntry) -> dict[str, Any]:
+    """An act with who wanted it and why, for programs."""
+    return {**act_json(entry.attempt), "actor": entry.actor, "why": entry.why}
+
+
+def check_json(check: Check) -> dict[str, Any]:
+    """What a preflight found about one thing, for programs."""
+    return {
+        "check": check.name,
+        "verdict": check.verdict.value,
+        "code": check.code.value,
+        "finding": check.text,
+        "remedy": check.remedy,
+    }
+
+
+def message_json(stored: StoredMessage) -> dict[str, Any]:
+    """A message and how far it is on each channel, for programs."""
+    message = stored.message
+    return {
+        "id": stored.id,
+        "created_at": instant(stored.created_at),
+        "kind": message.kind,
+        "about": message.about.value,
+        "subject": message.subject,
+        "severity": message.severity.value,
+        "audience": message.audience.value,
+        "title": message.title,
+        "deliveries": [
+            {
+                "channel": each.channel,
+                "state": each.state.value,
+                "attempts": each.attempts,
+                "next_attempt_at": instant(each.next_attempt_at) if each.state is DeliveryState.QUEUED else None,
+                "delivered_at": _optional(each.delivered_at),
+                "problem": each.problem,
+            }
+            for each in stored.deliveries
+        ],
+    }
+
+
+def undelivered_json(each: Undelivered) -> dict[str, Any]:
+    """What did not reach people by one channel, for programs."""
+    return {
+        "channel": each.channel,
+        "waiting": each.waiting,
+        "abandoned": each.abandoned,
+        "oldest": instant(each.oldest),
+        "problem": each.problem,
+    }
+
+
+def result_text(attempt: Attempt) -> str:
+    """What came of an act, in a word or two."""
+    if attempt.result is None:
+        return "under way"
+    return {Result.NOT_DONE: "not done", Result.UNKNOWN: "no answer yet"}.get(attempt.result, attempt.result.value)
+
+
+def _optional(value: datetime | None) -> str | None:
+    return None if value is None else instant(value)

@@ -1,0 +1,376 @@
+"""`authcert`: what people see and ask of renewals, with a simulated farm behind real PowerShell remoting."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from evidence_service.adapters.config_store import ConfigStore
+from evidence_service.adapters.database import open_database
+from evidence_service.renewal.cmdlets import READING
+from evidence_service.renewal.model import StepKind
+from tests.cli.given import Place, fas_evidence
+from tests.web.renewals import FAS1, FAS2, Renewals, now_utc, running
+
+CALLED = (
+    "New-FasAuthorizationCertificate",
+    "Set-FasServer -MaintenanceMode $true",
+    "Set-FasCertificateDefinition -Name 'default_Definition'",
+    "Test-FasCertificateSigningRequest -UserPrincipalName 'fas-test@corp.example' -Rule 'default'",
+    "Set-FasServer -MaintenanceMode $false",
+    "Remove-FasAuthorizationCertificate",
+)
+
+
+@pytest.fixture
+def renewals(place: Place) -> Iterator[Renewals]:
+    """A farm whose certificates are far from their end, and an empty database."""
+    with running(place.database.parent, place.directory / "winrm") as running_:
+        assert fas_evidence("db", "upgrade").code == 0
+        yield running_
+
+
+@contextlib.contextmanager
+def database(place: Place) -> Iterator[Engine]:
+    """The open database."""
+    engine = open_database(f"sqlite:///{place.database}")
+    yield engine
+    engine.dispose()
+
+
+def acts(place: Place) -> list[tuple[str, str]]:
+    """Acts in the journal and their subjects, newest first."""
+    with database(place) as engine:
+        return [(act.act, act.subject) for act in ConfigStore(engine).list_acts()]
+
+
+def test_without_servers_status_says_where_they_are_named(place: Place) -> None:
+    """A service that renews nothing says so, and how to begin."""
+    fas_evidence("db", "upgrade")
+    ran = fas_evidence("authcert", "status")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert "No FAS server is configured." in ran.out
+    assert "renewal_file" in ran.out
+    assert fas_evidence("authcert", "status", "-o", "json").json == []
+
+
+def test_status_works_before_any_worker_ran(renewals: Renewals) -> None:
+    """The servers are listed as configured, and it is said that nobody has looked."""
+    ran = fas_evidence("authcert", "status", "-o", "json")
+
+    assert [(each["name"], each["condition"]) for each in ran.json] == [
+        (FAS1, "not looked at yet"),
+        (FAS2, "not looked at yet"),
+    ]
+
+
+def test_status_shows_when_it_expires_and_what_is_next(place: Place, renewals: Renewals) -> None:
+    """One row tells the certificate in use, its end, the start of its renewal, and why nothing is done now."""
+    with database(place) as engine:
+        renewals.tick(engine)
+    table = fas_evidence("authcert", "status")
+    server = fas_evidence("authcert", "status", FAS1, "-o", "json").json
+    (used,) = [each for each in server["certificates"] if each["in_use"]]
+
+    assert table.code == 0
+    assert [each for each in ("in force", used["id"], "299 d", "nothing before") if each not in table.out] == []
+    assert server["step"]["kind"] == "rest"
+    assert server["step"]["reason"] == "not_due"
+    assert used["definitions"] == ["default_Definition"]
+    assert server["renews_at"] == used["renews_at"] is not None
+
+
+def test_status_of_one_shows_everything(place: Place, renewals: Renewals) -> None:
+    """Certificates with their status and the definitions that name them, and when it is looked at next."""
+    with database(place) as engine:
+        renewals.tick(engine)
+    ran = fas_evidence("authcert", "status", FAS1.upper())
+
+    assert ran.code == 0
+    wanted = ("default_Definition", "Ok", "next look", "not_due: No certificate in use expires within the lead.")
+    assert [each for each in wanted if each not in ran.out] == []
+
+
+def test_an_unknown_server_is_named_with_those_there_are(renewals: Renewals) -> None:
+    """A typing error is answered by the list."""
+    ran = fas_evidence("authcert", "status", "fas9")
+
+    assert ran.code == 1
+    assert ran.complaint == f"no FAS server 'fas9' is configured; configured are {FAS1}, {FAS2}"
+
+
+def test_an_unusable_file_is_bad_input(place: Place, renewals: Renewals) -> None:
+    """The line names file, table and member."""
+    renewals.file.write_text('[renewal]\nlead = "730"\n', encoding="utf-8")
+    ran = fas_evidence("authcert", "status")
+
+    assert ran.code == 2
+    assert "renewal.toml: [renewal] lead: expected whole days" in ran.complaint
+
+
+def test_a_dry_run_prints_every_cmdlet_in_order_and_changes_nothing(renewals: Renewals) -> None:
+    """What a renewal would call can be read before anybody asks for it."""
+    ran = fas_evidence("authcert", "renew", FAS1, "--dry-run")
+    places = [ran.out.find(each) for each in CALLED]
+
+    assert ran.code == 0
+    assert -1 not in places
+    assert places == sorted(places)
+    assert "-DeleteUserCerts $false" in ran.out
+    assert ran.out.endswith("Nothing was changed (--dry-run).\n")
+    assert {each.name for each in renewals.farm.calls} <= READING | {"Add-PSSnapin"}
+
+
+def test_a_dry_run_says_that_a_neighbour_must_serve(renewals: Renewals) -> None:
+    """Nothing is known of the other server before a worker has looked (promise 61)."""
+    ran = fas_evidence("authcert", "renew", FAS1, "--dry-run", "-o", "json")
+
+    assert ran.json["warnings"] == [
+        "no other FAS server is known to serve at present; the switch would wait until one does"
+    ]
+    assert ran.json["steps"][0]["kind"] == "request"
+
+
+def test_a_dry_run_of_a_server_that_is_away_uses_what_it_last_reported(place: Place, renewals: Renewals) -> None:
+    """The age of what is shown is told; without anything stored the command fails as a dependency."""
+    renewals.farm.server(FAS1).unreachable = True
+    never = fas_evidence("authcert", "renew", FAS1, "--dry-run")
+    renewals.farm.server(FAS1).unreachable = False
+    with database(place) as engine:
+        renewals.tick(engine)
+    renewals.farm.server(FAS1).unreachable = True
+    stored = fas_evidence("authcert", "renew", FAS1, "--dry-run")
+
+    assert never.code == 3
+    assert stored.code == 0
+    assert "New-FasAuthorizationCertificate" in stored.out
+    assert "what it last reported is used, of 20" in stored.err
+
+
+def test_a_renewal_is_asked_for_and_done_by_the_worker(place: Place, renewals: Renewals) -> None:
+    """The command leaves a wish, which is journalled with who and why; the worker makes the request."""
+    with database(place) as engine:
+        renewals.tick(engine)
+    ran = fas_evidence("authcert", "renew", FAS1, "--yes", "--note", "before the audit")
+    asked = fas_evidence("authcert", "status", FAS1, "-o", "json").json["asks"]
+    again = fas_evidence("authcert", "renew", FAS1, "--yes")
+    with database(place) as engine:
+        renewals.tick_until(engine, StepKind.AWAIT_APPROVAL)
+    status = fas_evidence("authcert", "status", FAS1)
+
+    assert ran.code == 0
+    assert f"fas-evidence authcert status {FAS1}" in ran.out
+    assert [(each["kind"], each["note"]) for each in asked] == [("renew", "before the audit")]
+    assert again.code == 2
+    assert "renew was asked for already" in again.complaint
+    assert ("renewal_asked", FAS1) in acts(place)
+    assert "the CA manager must issue" in status.out
+    assert "Issue it at the CA, under Pending Requests" in status.out
+
+
+def test_a_second_renewal_is_refused_while_a_request_waits(place: Place, renewals: Renewals) -> None:
+    """Two open requests would leave the CA manager to guess (promise 44)."""
+    asked_and_waiting(place, renewals)
+    ran = fas_evidence("authcert", "renew", FAS1, "--yes")
+
+    assert ran.code == 2
+    assert f"{FAS1}: A request waits at the CA already" in ran.complaint
+
+
+def asked_and_waiting(place: Place, renewals: Renewals) -> None:
+    """A request of the first server waits for the CA manager."""
+    with database(place) as engine:
+        renewals.tick(engine)
+    assert fas_evidence("authcert", "renew", FAS1, "--yes").code == 0
+    with database(place) as engine:
+        renewals.tick_until(engine, StepKind.AWAIT_APPROVAL)
+
+
+def test_without_a_person_to_ask_yes_is_needed(renewals: Renewals) -> None:
+    """A script must say that it means it."""
+    ran = fas_evidence("authcert", "renew", FAS1)
+
+    assert ran.code == 2
+    assert "nobody can be asked here; add --yes" in ran.complaint
+
+
+def test_a_request_is_withdrawn_on_wish(place: Place, renewals: Renewals) -> None:
+    """The dry run shows the cmdlet, the act leaves a wish, and the worker removes the request."""
+    asked_and_waiting(place, renewals)
+    dry = fas_evidence("authcert", "withdraw", FAS1, "--dry-run")
+    ran = fas_evidence("authcert", "withdraw", FAS1, "--yes")
+    with database(place) as engine:
+        renewals.tick_until(engine, StepKind.WITHDRAW)
+
+    assert (dry.code, ran.code) == (0, 0)
+    assert "Remove-FasAuthorizationCertificate -Id" in dry.out
+    assert [len(each.certificates) for each in renewals.farm.servers] == [1, 1]
+
+
+def test_nothing_to_withdraw_is_said(place: Place, renewals: Renewals) -> None:
+    """A wish that would lead nowhere is refused at once, in the worker's own words."""
+    with database(place) as engine:
+        renewals.tick(engine)
+    ran = fas_evidence("authcert", "withdraw", FAS1, "--yes")
+
+    assert ran.code == 2
+    assert ran.complaint == (
+        f"{FAS1}: Nothing was withdrawn: no request waits, and no certificate that came is unused."
+    )
+
+
+def test_the_way_back_needs_the_server_s_name(place: Place, renewals: Renewals) -> None:
+    """Going back concerns every user of the server, so its name is typed."""
+    asked_and_waiting(place, renewals)
+    (request,) = renewals.farm.ca.pending
+    renewals.farm.ca.issue(request.number)
+    with database(place) as engine:
+        renewals.tick(engine, FAS2)
+        renewals.tick_until(engine, StepKind.SOAK)
+    dry = fas_evidence("authcert", "rollback", FAS1, "--dry-run")
+    wrong = fas_evidence("authcert", "rollback", FAS1, stdin=b"yes\n", terminal=True)
+    typed = fas_evidence("authcert", "rollback", FAS1, stdin=f"{FAS1}\n".encode(), terminal=True)
+    with database(place) as engine:
+        renewals.tick_until(engine, StepKind.ROLL_BACK)
+    history = fas_evidence("authcert", "history", FAS1, "-o", "json").json
+
+    assert (dry.code, wrong.code, typed.code) == (0, 1, 0)
+    assert "Set-FasCertificateDefinition -Name 'default_Definition'" in dry.out
+    assert "not confirmed" in wrong.err
+    assert [(each["kind"], each["result"]) for each in history[-1:]] == [("roll_back", "done")]
+    assert history[-1]["actor"].startswith("cli:")
+
+
+def test_there_is_no_way_back_without_a_switch(place: Place, renewals: Renewals) -> None:
+    """Only what this service switched can it take back."""
+    with database(place) as engine:
+        renewals.tick(engine)
+    ran = fas_evidence("authcert", "rollback", FAS1, "--yes")
+
+    assert ran.code == 2
+    assert "no definition was switched by this service" in ran.complaint
+
+
+def test_an_offline_answer_is_checked_before_it_is_taken(place: Place, renewals: Renewals) -> None:
+    """A file for another key is refused by its reason, the right one is left for the worker."""
+    renewals.write(FAS1, FAS2, renewal="offline = true\n")
+    asked_and_waiting(place, renewals)
+    entries = renewals.farm.server(FAS1).certificates.values()
+    (request,) = [each for each in entries if each.id not in (used["id"] for used in certificates_in_use())]
+    place.write("other.p7b", b"no PKCS 7")
+    place.write("other.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    place.write("answer.p7b", renewals.farm.ca.sign_offline(request.request_pem or ""))
+    other = fas_evidence("authcert", "import", FAS1, place.directory / "other.p7b")
+    pem = fas_evidence("authcert", "import", FAS1, place.directory / "other.pem")
+    dry = fas_evidence("authcert", "import", FAS1, place.directory / "answer.p7b", "--dry-run")
+    right = fas_evidence("authcert", "import", FAS1, place.directory / "answer.p7b")
+    with database(place) as engine:
+        renewals.tick_until(engine, StepKind.IMPORT)
+
+    assert other.code == 2
+    assert "response_unreadable" in other.complaint
+    assert "expected a PKCS #7" in pem.complaint
+    assert "Import-FasAuthorizationCertificateResponse" in dry.out
+    assert (right.code, right.err) == (0, "")
+
+
+def certificates_in_use() -> list[dict[str, str]]:
+    """The certificates of the first server that definitions name."""
+    listed = fas_evidence("authcert", "status", FAS1, "-o", "json").json["certificates"]
+    return [each for each in listed if each["in_use"]]
+
+
+def test_a_pause_lasts_until_it_is_resumed(place: Place, renewals: Renewals) -> None:
+    """A paused server is shown so, with who and why, and its expiry goes on."""
+    with database(place) as engine:
+        renewals.tick(engine)
+    dry = fas_evidence("authcert", "pause", FAS1, "--dry-run")
+    paused = fas_evidence("authcert", "pause", FAS1, "--note", "FAS upgrade")
+    shown = fas_evidence("authcert", "status", FAS1)
+    asked = fas_evidence("authcert", "renew", FAS1, "--yes")
+    resumed = fas_evidence("authcert", "resume", FAS1)
+    again = fas_evidence("authcert", "resume", FAS1)
+
+    assert (dry.code, paused.code, resumed.code, again.code) == (0, 0, 0, 2)
+    assert "expires at" in paused.err
+    assert "until a person resumes it, by cli:" in shown.out
+    assert "FAS upgrade" in shown.out
+    assert "nothing is begun before it is resumed" in asked.err
+    assert "is not paused" in again.complaint
+    assert [each for each in acts(place) if each[0] in ("renewal_paused", "renewal_resumed")] == [
+        ("renewal_resumed", FAS1),
+        ("renewal_paused", FAS1),
+    ]
+
+
+@pytest.mark.parametrize("until", ["2d", "soon", "2020-01-01T00:00:00Z"])
+def test_a_pause_ends_at_an_instant_or_after_a_while(renewals: Renewals, until: str) -> None:
+    """Both ways of saying it are understood, anything else is refused, and so is an end in the past."""
+    ran = fas_evidence("authcert", "pause", FAS1, "--until", until)
+    end = f"{now_utc() + timedelta(days=2):%Y-%m-%dT}"
+
+    if until == "2d":
+        assert ran.code == 0
+        assert f"paused until {end}" in ran.out
+    else:
+        assert ran.code == 2
+        assert "--until: expected" in ran.complaint or "which is over" in ran.complaint
+
+
+def test_history_names_who_wanted_each_act_and_why(place: Place, renewals: Renewals) -> None:
+    """What was done is told with its result."""
+    asked_and_waiting(place, renewals)
+    table = fas_evidence("authcert", "history", FAS1)
+    (entry,) = fas_evidence("authcert", "history", FAS1, "-o", "json").json
+
+    assert table.code == 0
+    assert (entry["kind"], entry["result"]) == ("request", "done")
+    assert entry["actor"].startswith("cli:")
+    assert "A person asked for it." in table.out
+
+
+def test_preflight_checks_a_server_and_fails_where_one_is_away(renewals: Renewals) -> None:
+    """0 or 1 by what is found, 3 where a server does not answer."""
+    fine = fas_evidence("authcert", "preflight", FAS1, "-o", "json")
+    renewals.farm.server(FAS2).unreachable = True
+    away = fas_evidence("authcert", "preflight", "-o", "json")
+    shown = fas_evidence("authcert", "preflight", FAS1)
+
+    assert fine.code == shown.code == (1 if "failed" in {each["verdict"] for each in fine.json[0]["checks"]} else 0)
+    assert {"sign_in", "certificate"} <= {each["code"] for each in fine.json[0]["checks"]}
+    assert "Authenticated Users" in shown.out or "Enroll" in shown.out
+    assert away.code == 3
+    assert [each["name"] for each in away.json] == [FAS1, FAS2]
+    assert {("failed", "unreachable")} <= {(each["verdict"], each["code"]) for each in away.json[1]["checks"]}
+
+
+def test_a_test_enrollment_is_journalled(place: Place, renewals: Renewals) -> None:
+    """With --test FAS enrolls a user, which is an act."""
+    fas_evidence("authcert", "preflight", FAS1, "--test")
+
+    assert ("renewal_preflight", FAS1) in acts(place)
+
+
+def test_config_validate_tells_of_renewals(place: Place, renewals: Renewals) -> None:
+    """Servers, what should be looked at, and a file that cannot be used."""
+    place.add_idp()
+    fine = fas_evidence("config", "validate", "-o", "json").json
+    renewals.write(FAS1)
+    lone = fas_evidence("config", "validate", "-o", "json").json
+    renewals.write(FAS1, renewal='lead = "250d"\n')
+    with database(place) as engine:
+        renewals.tick(engine)
+    lead = fas_evidence("config", "validate", "-o", "json").json
+    renewals.file.write_text("[fas]", encoding="utf-8")
+    broken = fas_evidence("config", "validate", "-o", "json")
+
+    assert ("ok", "renewal") in [(each["verdict"], each["subject"]) for each in fine]
+    assert any("no other FAS server is configured" in each["finding"] for each in lone if each["verdict"] == "warning")
+    assert any("lead_does_not_fit" in each["finding"] for each in lead if each["verdict"] == "warning")
+    assert broken.code == 1
+    assert any("[fas]: there is no such member" in each["finding"] for each in broken.json)
