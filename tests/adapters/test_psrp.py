@@ -149,3 +149,17 @@ def test_the_password_is_in_no_text_of_the_session(winrm: WinRmServer) -> None:
     with pytest.raises(FasUnreachable) as refused, WinRmPowerShell(connection):
         pass
     assert "a-wrong-password" not in f"{connection!r} {refused.value}"
+
+
+def test_without_a_ca_file_the_system_decides_and_no_bundle_of_a_library(
+    winrm: WinRmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An authority that only requests' own bundle lists is none; one that the system lists is (SSL_CERT_FILE here)."""
+    connection = winrm.connection(FAS1)
+    assert connection.ca_file is not None
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", connection.ca_file)
+    with pytest.raises(FasUnreachable, match="TLS failed"), WinRmPowerShell(replace(connection, ca_file=None)):
+        pass
+    monkeypatch.setenv("SSL_CERT_FILE", connection.ca_file)
+    with WinRmPowerShell(replace(connection, ca_file=None)) as session:
+        assert session.invoke(READ).errors == ()
