@@ -9,12 +9,25 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import BaseModel
 
 from evidence_service.demo.idp import new_key, self_signed
 from evidence_service.notices.model import Channels, Graph, Mail, Pickup, Smtp, Webhook, WebhookFormat
 from evidence_service.renewal.farm import Farm, Local, WinRm, WinRmAuth
 from evidence_service.renewal.model import Deadline, Maintenance, RenewalPolicy, Window
-from evidence_service.renewal_settings import RenewalSettings, load_renewal, renewal_warnings
+from evidence_service.renewal_settings import (
+    RenewalSettings,
+    _Graph,
+    _Mail,
+    _Pickup,
+    _Renewal,
+    _RevocationList,
+    _Server,
+    _Smtp,
+    _Webhook,
+    load_renewal,
+    renewal_warnings,
+)
 from evidence_service.settings import SettingsError
 
 SERVER = '[[fas_servers]]\nname = "fas1.corp.example"\nconnection = "winrm"\n'
@@ -376,3 +389,27 @@ def test_a_file_that_is_no_toml_is_named(place: Place) -> None:
     """The line says which file, and where in it."""
     with pytest.raises(SettingsError, match=r"renewal_file: .*renewal.toml is not TOML: .*at end of document"):
         place.load("[renewal")
+
+
+TABLES: dict[str, type[BaseModel]] = {
+    "[renewal]": _Renewal,
+    "[[fas_servers]]": _Server,
+    "[[revocation_lists]]": _RevocationList,
+    "[mail]": _Mail,
+    "[mail.smtp]": _Smtp,
+    "[mail.graph]": _Graph,
+    "[mail.pickup]": _Pickup,
+    "[[webhooks]]": _Webhook,
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_page_describes_every_member(table: str) -> None:
+    """Whoever looks for a member finds it where its table is described."""
+    page = (Path(__file__).parents[2] / "docs" / "renewal-settings.md").read_text(encoding="utf-8")
+    section = page.partition(f"## `{table}`")[2] or page.partition(f"| `{table}` |")[2]
+    described = section.partition("\n## ")[0] if f"## `{table}`" in page else section.partition("\n\n")[0]
+    tables = {"renewal", "smtp", "graph", "pickup"}
+    members = {field.alias or name for name, field in TABLES[table].model_fields.items()} - tables
+
+    assert [name for name in sorted(members) if f"`{name}`" not in described] == []
