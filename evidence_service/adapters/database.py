@@ -408,7 +408,7 @@ deliveries = Table(
     Column("problem", Text),
     Index(None, "state", "next_attempt_at"),
 )
-"""How far each message is on each channel: queued, delivered or abandoned (promise 59)."""
+"""How far each message is on each channel: queued, delivered, abandoned, or skipped (promise 59)."""
 
 rules = Table(
     "rules",

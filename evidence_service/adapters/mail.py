@@ -60,7 +60,6 @@ class SmtpChannel:
         with self._connected() as connection:
             if smtp.security is SmtpSecurity.STARTTLS:
                 connection.starttls(context=tls_context(smtp.ca_file))
-                connection.ehlo()
             if token is not None:
                 _xoauth2(connection, smtp.username or "", token)
             elif smtp.username is not None:
@@ -113,6 +112,7 @@ def _xoauth2(connection: smtplib.SMTP, mailbox: str, token: str) -> None:
         # The server's challenge holds why it refuses, and is answered with nothing; then comes the error.
         return f"user={mailbox}\1auth=Bearer {token}\1\1" if challenge is None else ""
 
+    connection.ehlo_or_helo_if_needed()
     if "XOAUTH2" not in connection.esmtp_features.get("auth", "").upper().split():
         raise NotDelivered("the mail server does not offer XOAUTH2; enable SMTP AUTH for it", whole_channel=True)
     connection.auth("XOAUTH2", answer)

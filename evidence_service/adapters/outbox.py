@@ -48,6 +48,8 @@ class DeliveryState(StrEnum):
     QUEUED = "queued"
     DELIVERED = "delivered"
     ABANDONED = "abandoned"
+    SKIPPED = "skipped"
+    """The channel does not take such messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +119,7 @@ class Outbox:
                     values = {
                         "message_seq": row.seq,
                         "channel": channel.name,
-                        # What a channel does not take needs nothing more there, as if it were delivered.
-                        "state": (DeliveryState.QUEUED if taken else DeliveryState.DELIVERED).value,
+                        "state": (DeliveryState.QUEUED if taken else DeliveryState.SKIPPED).value,
                         "next_attempt_at": now,
                         "jitter": _jitter(),
                     }
@@ -208,7 +209,8 @@ class Outbox:
     def messages(self, *, limit: int = 50) -> tuple[StoredMessage, ...]:
         """The last messages, newest first, and before them in any case those that are not delivered."""
         undelivered = exists().where(
-            deliveries.c.message_seq == outbox.c.seq, deliveries.c.state != DeliveryState.DELIVERED.value
+            deliveries.c.message_seq == outbox.c.seq,
+            deliveries.c.state.in_([DeliveryState.QUEUED.value, DeliveryState.ABANDONED.value]),
         )
         newest = select(outbox.c.seq).order_by(outbox.c.seq.desc()).limit(limit).scalar_subquery()
         statement = select(outbox).where(undelivered | outbox.c.seq.in_(newest)).order_by(outbox.c.seq.desc())

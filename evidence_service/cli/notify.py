@@ -93,11 +93,11 @@ def _delivery_json(delivery: Delivery) -> dict[str, Any]:
 
 
 def _delivery_text(stored: StoredMessage) -> str:
-    if not stored.deliveries:
+    taken = [each for each in stored.deliveries if each.state is not DeliveryState.SKIPPED]
+    if not taken:
         return "by no channel"
     return "; ".join(
-        f"{each.channel} {_STATES[each.state]}{'' if each.problem is None else f' ({each.problem})'}"
-        for each in stored.deliveries
+        f"{each.channel} {_STATES[each.state]}{'' if each.problem is None else f' ({each.problem})'}" for each in taken
     )
 
 

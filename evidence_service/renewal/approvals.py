@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from evidence_service.notices.alarms import REQUEST_NUMBER
+from evidence_service.renewal.farm import FasServer, WinRm
 from evidence_service.renewal.model import AuthorizationCertificate, Deadline, RenewalPolicy
 from idp_certs.alarms import DAY, Severity, instant_text, level_reached, span_text
 
@@ -49,6 +50,13 @@ def machine_account(host: str) -> str:
     """The name under which the CA shows who asked: that of the machine's account, without its domain."""
     label = host.partition(".")[0]
     return host if label.isdecimal() else f"{label.upper()}$"
+
+
+def host_of(server: FasServer) -> str:
+    """The name of the machine, as well as the configuration tells it."""
+    if server.address is not None:
+        return server.address
+    return server.connection.host if isinstance(server.connection, WinRm) else server.name
 
 
 def reminder(approval: Approval, now: datetime) -> tuple[str, Severity]:

@@ -242,13 +242,12 @@ def entra(web: WebServer, secret: str = "s3cret") -> EntraApp:
     return EntraApp(tenant="tenant", client_id="app", client_secret=secret, authority=web.url)
 
 
-def test_xoauth2_proves_who_sends(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("security", [SmtpSecurity.STARTTLS, SmtpSecurity.TLS])
+def test_xoauth2_proves_who_sends(web: WebServer, monkeypatch: pytest.MonkeyPatch, security: SmtpSecurity) -> None:
     """The token is asked for the right scope, and is given in the form of Exchange Online; a refused one is told."""
     monkeypatch.setenv("SSL_CERT_FILE", web.ca_file)  # the system's authorities, as far as Entra ID is concerned
-    with mail_server(security=SmtpSecurity.STARTTLS) as server:
-        smtp = server.smtp(
-            security=SmtpSecurity.STARTTLS, ca_file=server.ca_file, username="fas@corp.example", xoauth2=entra(web)
-        )
+    with mail_server(security=security) as server:
+        smtp = server.smtp(security=security, ca_file=server.ca_file, username="fas@corp.example", xoauth2=entra(web))
         given = "user=fas@corp.example\1auth=Bearer t0ken\1\1"
         assert "does not take the account" in str(refused(smtp))
         server.accepted = ("XOAUTH2", given)

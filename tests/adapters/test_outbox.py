@@ -135,6 +135,8 @@ def test_a_channel_gets_what_it_takes_and_what_is_new(engine: Engine) -> None:
     courier(engine, (mail, hook), clock).deliver_due()
     assert [each.message.fact for each in mail.arrived] == ["ordinary", "urgent"]
     assert [each.message.fact for each in hook.arrived] == ["urgent"]
+    (ordinary,) = (each for each in stored(engine) if each.message.fact == "ordinary")
+    assert [each.state for each in ordinary.deliveries] == [DeliveryState.DELIVERED, DeliveryState.SKIPPED]
 
 
 def test_a_server_that_is_down_for_a_day_delays_and_loses_nothing(engine: Engine) -> None:

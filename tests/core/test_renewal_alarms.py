@@ -10,7 +10,8 @@ import pytest
 from evidence_service.notices.alarms import alarm_message
 from evidence_service.notices.model import Audience, Message
 from evidence_service.renewal.alarms import ServerView, renewal_alarms
-from evidence_service.renewal.approvals import machine_account
+from evidence_service.renewal.approvals import host_of, machine_account
+from evidence_service.renewal.farm import FasServer, Local, WinRm
 from evidence_service.renewal.messages import message_of
 from evidence_service.renewal.model import (
     Act,
@@ -367,6 +368,10 @@ def test_the_machine_account_is_the_one_that_the_ca_shows() -> None:
     """A host name's first label, as Active Directory writes it; an address says nothing."""
     assert machine_account("fas1.corp.example") == "FAS1$"
     assert machine_account("192.0.2.1") == "192.0.2.1"
+    remote = FasServer(name="one", policy=POLICY, connection=WinRm(host="fas1.corp.example"))
+    assert host_of(remote) == "fas1.corp.example"
+    assert host_of(replace(remote, address="fas2.corp.example")) == "fas2.corp.example"
+    assert host_of(replace(remote, connection=Local())) == "one"
 
 
 def told(act: Attempt, observation: Observation | None = None, attempts: Attempts | None = None) -> Message:
