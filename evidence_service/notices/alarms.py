@@ -23,6 +23,7 @@ _TITLES: Mapping[str, str] = {
     "authcert_revoked": "the authorization certificate is revoked",
     "certificate_expired": "a signing certificate has expired",
     "certificate_expiring": "a signing certificate expires soon",
+    "crl_unknown": "whether certificates are revoked cannot be known",
     "definition_names_missing": "a definition names a certificate that is gone",
     "expiry_unknown": "FAS does not tell when a certificate expires",
     "lead_does_not_fit": "the lead of the renewal does not fit",
