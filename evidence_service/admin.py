@@ -26,7 +26,7 @@ from evidence_service.app import utc_now
 from evidence_service.renewal.farm import FasServer
 from evidence_service.renewal.ports import Fas
 from evidence_service.renewal_admin.acts import RenewalAdmin
-from evidence_service.renewal_settings import NO_RENEWAL, RenewalSettings, load_renewal
+from evidence_service.renewal_settings import NO_RENEWAL, RenewalSettings, renewal_of
 from evidence_service.settings import Settings, SettingsError
 from evidence_service.trust_admin.acts import TrustAdmin
 from evidence_service.web.admin import MAX_BODY, AdminApi
@@ -75,7 +75,7 @@ def run(settings: Settings) -> int:
 
 def _run(settings: Settings) -> tuple[int, str | None]:
     try:
-        renewal = load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
+        renewal = renewal_of(settings)
         tls = None
         if settings.admin_tls_certificate is not None and settings.admin_tls_key is not None:
             tls = ServerTls(settings.admin_tls_certificate, settings.admin_tls_key)

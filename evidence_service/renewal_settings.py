@@ -37,7 +37,7 @@ from evidence_service.notices.model import (
 from evidence_service.renewal.farm import Farm, FasServer, Local, RevocationList, WinRm, WinRmAuth
 from evidence_service.renewal.model import Deadline, Maintenance, RenewalPolicy, Window
 from evidence_service.renewal.timing import lead_findings
-from evidence_service.settings import SettingsError
+from evidence_service.settings import Settings, SettingsError
 
 MAX_SECRET = 4096
 MAX_TEXT = 1024
@@ -357,6 +357,16 @@ class _Problem(ValueError):  # noqa: N818 - becomes a SettingsError that also na
 
     def __init__(self, table: str, member: str, text: str) -> None:
         super().__init__(f"{table} {member}: {text}")
+
+
+def renewal_of(settings: Settings) -> RenewalSettings:
+    """What the settings' file of renewals says; a file that is named must exist. Raises SettingsError.
+
+    Otherwise a typing error in the name would end all renewals, and nobody would be told.
+    """
+    if settings.renewal_file is not None and not settings.renewal_file.exists():
+        raise SettingsError(f"renewal_file: {settings.renewal_file} does not exist; correct the name, or leave it out")
+    return load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
 
 
 def load_renewal(path: Path, secrets_dir: Path) -> RenewalSettings:

@@ -30,7 +30,7 @@ from evidence_service.renewal.farm import FasServer
 from evidence_service.renewal.ports import NotLeader
 from evidence_service.renewal.tick import Ticked
 from evidence_service.renewal_loop import RenewalLoop
-from evidence_service.renewal_settings import RenewalSettings, load_renewal
+from evidence_service.renewal_settings import RenewalSettings, renewal_of
 from evidence_service.settings import Settings, SettingsError
 from evidence_service.telling import Telling
 from evidence_service.web.logs import configure_logs
@@ -118,7 +118,7 @@ def run(settings: Settings, *, once: bool = False) -> int:
 
 def _run(settings: Settings, *, once: bool) -> tuple[int, str | None]:
     try:
-        renewal = load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
+        renewal = renewal_of(settings)
         if not settings.database_url:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
         engine = open_database(settings.effective_database_url, busy_timeout=BUSY_TIMEOUT)

@@ -20,7 +20,7 @@ from evidence_service.renewal.ports import FasAnswerUnknown, FasRefused, FasUnre
 from evidence_service.renewal.preflight_model import Check, Verdict
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal_admin.acts import MAX_RESPONSE, RenewalAdmin, paused_text
-from evidence_service.renewal_admin.texts import pause_text, todo_of, what_next, why_of
+from evidence_service.renewal_admin.texts import pause_text, reason_of, todo_of, what_next, why_of
 from evidence_service.renewal_admin.views import (
     CertificateView,
     ServerView,
@@ -31,7 +31,7 @@ from evidence_service.renewal_admin.views import (
     server_json,
     step_json,
 )
-from evidence_service.renewal_settings import load_renewal
+from evidence_service.renewal_settings import renewal_of
 from evidence_service.settings import SettingsError
 from evidence_service.trust_admin.documents import Unusable
 from evidence_service.trust_admin.texts import finding_line, instant, moment
@@ -46,7 +46,7 @@ def _renewals(session: Session) -> Iterator[RenewalAdmin]:
     """The use cases over the open database; what they refuse becomes the command's error."""
     settings = session.settings()
     try:
-        renewal = load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
+        renewal = renewal_of(settings)
     except SettingsError as problem:
         raise BadInput(f"{problem}; correct the file") from problem
     with session.store() as engine:
@@ -87,16 +87,26 @@ def _print_servers(views: Sequence[ServerView], now: datetime) -> None:
                 "-" if soonest is None else _left(soonest, now),
                 min(starts, default="-"),
                 "-" if step is None else what_next(step, view.status.observation),
+                "" if step is None else reason_of(step) or "",
+                _pause(view, now),
                 "" if error is None else error.reason.value,
                 "-" if view.status.observed_at is None else f"{span(now - view.status.observed_at)} ago",
             )
         )
-    columns = ("FAS server", "condition", "certificate", "expires in", "renews at", "next", "last error", "seen")
+    columns = (
+        *("FAS server", "condition", "certificate", "expires in", "renews at"),
+        *("next", "reason", "paused", "last error", "seen"),
+    )
     output.table(columns, rows, nothing=_NO_SERVER)
     for view in views:
         todo = None if view.status.step is None else todo_of(view.status.step)
         if todo is not None:
             output.warning(f"{view.status.name}: {todo}")
+
+
+def _pause(view: ServerView, now: datetime) -> str:
+    until = view.status.paused_until
+    return "" if until is None or until <= now else pause_text(until)
 
 
 def _condition(view: ServerView, now: datetime) -> Cell:

@@ -12,7 +12,7 @@ from evidence_service.cli.errors import BadInput, ExitCode
 from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session
 from evidence_service.notices.model import Audience, Channels
-from evidence_service.renewal_settings import load_renewal
+from evidence_service.renewal_settings import renewal_of
 from evidence_service.settings import SettingsError
 from evidence_service.trust_admin.texts import instant, moment
 from idp_certs.alarms import Severity
@@ -104,6 +104,6 @@ def _delivery_text(stored: StoredMessage) -> str:
 def _channels(session: Session) -> Channels:
     settings = session.settings()
     try:
-        return load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir).channels
+        return renewal_of(settings).channels
     except SettingsError as problem:
         raise BadInput(f"{problem}; correct the file") from problem

@@ -21,7 +21,7 @@ from evidence_service.cli.errors import ExitCode
 from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session, unusable
 from evidence_service.renewal_admin.acts import RenewalAdmin
-from evidence_service.renewal_settings import RenewalSettings, load_renewal, renewal_warnings
+from evidence_service.renewal_settings import RenewalSettings, renewal_of, renewal_warnings
 from evidence_service.settings import Settings, SettingsError
 from evidence_service.trust_admin.texts import instant
 from evidence_service.web.tls import ServerTls, TlsError
@@ -141,7 +141,7 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
     yield from _tls_findings(settings, now)
     renewal = None
     try:
-        renewal = load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
+        renewal = renewal_of(settings)
     except SettingsError as problem:
         yield Finding(subject="renewal", text=str(problem), code=ExitCode.NEGATIVE)
     try:

@@ -66,7 +66,8 @@ def what_next(step: Step, observation: Observation | None = None) -> str:  # noq
         case Switch() | RollBack():
             return f"make the definition {step.definition} name {step.after} instead of {step.before}"
         case Verify():
-            whom = "nothing, as no test_upn is set" if step.upn is None else f"{len(step.tests)} rules by {step.upn}"
+            rules = ", ".join(dict.fromkeys(each.rule for each in step.tests))
+            whom = "nothing, as no test_upn is set" if step.upn is None else f"the rules {rules} by {step.upn}"
             return f"test {whom}, with the new certificate {step.certificate_id}"
         case LeaveMaintenance():
             return "let users come back"

@@ -29,6 +29,7 @@ from evidence_service.renewal.model import (
     Step,
 )
 from evidence_service.renewal.preflight_model import Check
+from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal_admin.texts import pause_text, reason_of, todo_of, what_next, why_of
 from evidence_service.trust_admin.texts import instant
 from evidence_service.trust_admin.views import finding_json
@@ -37,7 +38,7 @@ from idp_certs.reasons import Finding
 
 URGENT, SOON = timedelta(days=7), timedelta(days=30)
 MISSED_LOOKS = 3
-"""So many usual intervals without a look mean that no worker runs."""
+"""So many usual intervals without a look mean that no worker runs, and so many looks without an answer an outage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,7 @@ def condition(view: ServerView, now: datetime) -> tuple[str, Severity | None]:
     check = timedelta(hours=1) if view.server is None else view.server.policy.check
     unseen = status.observed_at is not None and now - status.observed_at > MISSED_LOOKS * check
     paused = status.paused_until is not None and status.paused_until > now
+    is_away = status.misses >= MISSED_LOOKS
     near = soonest is not None and soonest <= URGENT
     cases = (
         (view.server is None, "not configured", Severity.WARNING),
@@ -116,7 +118,7 @@ def condition(view: ServerView, now: datetime) -> tuple[str, Severity | None]:
         (dead or any(each.status is CertificateStatus.EXPIRED for each in used), "expired", Severity.CRITICAL),
         (any(each.revoked_at is not None for each in used), "revoked", Severity.CRITICAL),
         (missing, "a definition names no certificate", Severity.CRITICAL),
-        (status.problem is not None, "unreachable", Severity.CRITICAL),
+        (status.problem is not None, _absence(status.problem), Severity.CRITICAL if is_away else Severity.WARNING),
         (observation is None, "not looked at yet", Severity.WARNING),
         (near, f"expires in {_days(soonest)}", Severity.CRITICAL),
         (isinstance(step, Alert), "needs a person", Severity.CRITICAL),
@@ -128,6 +130,10 @@ def condition(view: ServerView, now: datetime) -> tuple[str, Severity | None]:
         (isinstance(step, ACTS), "renewing", None),
     )
     return next(((text, severity) for applies, text, severity in cases if applies), ("in force", None))
+
+
+def _absence(problem: Finding | None) -> str:
+    return "unreachable" if problem is None or problem.reason is RenewalReason.UNREACHABLE else "does not answer usably"
 
 
 def _days(left: timedelta | None) -> str:

@@ -16,6 +16,7 @@ from evidence_service.notices.model import Channels, Graph, Mail, Pickup, Smtp, 
 from evidence_service.renewal.farm import Farm, Local, WinRm, WinRmAuth
 from evidence_service.renewal.model import Deadline, Maintenance, RenewalPolicy, Window
 from evidence_service.renewal_settings import (
+    NO_RENEWAL,
     RenewalSettings,
     _Graph,
     _Mail,
@@ -26,9 +27,10 @@ from evidence_service.renewal_settings import (
     _Smtp,
     _Webhook,
     load_renewal,
+    renewal_of,
     renewal_warnings,
 )
-from evidence_service.settings import SettingsError
+from evidence_service.settings import SettingsError, load_settings
 
 SERVER = '[[fas_servers]]\nname = "fas1.corp.example"\nconnection = "winrm"\n'
 ACCOUNT = 'username = "CORP\\\\svc-fas"\npassword_file = "winrm-password"\n'
@@ -90,6 +92,14 @@ def test_without_a_file_nothing_is_renewed(tmp_path: Path) -> None:
     nothing = load_renewal(tmp_path / "renewal.toml", tmp_path)
 
     assert nothing == RenewalSettings(farm=Farm(), channels=Channels())
+
+
+def test_a_file_that_is_named_must_exist(tmp_path: Path) -> None:
+    """A typing error in the name must not end all renewals without a word."""
+    with pytest.raises(SettingsError, match=r"renewal_file: .*renewals\.toml does not exist"):
+        renewal_of(load_settings(data_dir=tmp_path, renewal_file=tmp_path / "renewals.toml"))
+
+    assert renewal_of(load_settings(data_dir=tmp_path)) == NO_RENEWAL
 
 
 def test_an_empty_file_says_the_same(place: Place) -> None:
