@@ -225,7 +225,7 @@ def _held(situation: Situation) -> Step | None:
 
 def _why(situation: Situation, old_id: str) -> RenewalReason:
     old = situation.entry(old_id)
-    if old is None:
+    if old is None or old.status is CertificateStatus.DENIED:
         return RenewalReason.DEFINITION_NAMES_MISSING
     if old.revoked_at is not None:
         return RenewalReason.REVOKED

@@ -210,7 +210,8 @@ def _setback(certificate_id: str, reason: RenewalReason, attempt: Attempt) -> Se
     finding = attempt.finding
     if finding is None and isinstance(attempt.step, Prove):
         finding = next(iter(attempt.step.findings), None)
-    return Setback(certificate_id=certificate_id, reason=reason, at=attempt.result_at or attempt.at, finding=finding)
+    # The intent's time, which does not depend on when a lost answer was found out.
+    return Setback(certificate_id=certificate_id, reason=reason, at=attempt.at, finding=finding)
 
 
 def _reset(done: list[Attempt], given_up: Mapping[str, Setback], verified: Mapping[str, datetime]) -> datetime | None:

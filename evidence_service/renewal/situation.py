@@ -163,7 +163,7 @@ def _test_definition(observation: Observation, policy: RenewalPolicy) -> str | N
 def _urgency(observation: Observation, certificate_id: str) -> tuple[int, float, str]:
     """What cuts users off first, then what was revoked, then what ends first."""
     each = observation.certificate(certificate_id)
-    if each is None:
+    if each is None or each.status in (CertificateStatus.EXPIRED, CertificateStatus.DENIED):
         return 0, 0.0, certificate_id
     if each.revoked_at is not None:
         return 1, 0.0, certificate_id

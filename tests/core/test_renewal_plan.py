@@ -7,6 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
+from evidence_service.renewal.changeover import left_over
 from evidence_service.renewal.model import (
     Alert,
     AskKind,
@@ -31,6 +32,7 @@ from evidence_service.renewal.model import (
 )
 from evidence_service.renewal.plan import plan_renewal
 from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.situation import weigh
 from tests.renewal.world import (
     CA,
     DAY,
@@ -46,6 +48,7 @@ from tests.renewal.world import (
     asking,
     brief,
     certificate,
+    definitions,
     did,
     failed,
     new,
@@ -202,6 +205,11 @@ CASES: dict[str, Case] = {
     # Denials: promise 49
     "our denied request is removed (49)": Case(
         seen=seen(certificate(), certificate(NEW, "Denied", None)), did=did(requested()), step="withdraw denied new"
+    ),
+    "a denied request that a definition names is not removed": Case(
+        seen=seen(certificate(), certificate(NEW, "Denied", None), named={MAIN: OLD, "y": NEW}),
+        did=did(requested()),
+        step="request definition_names_missing new",
     ),
     "a denied request of another stays": Case(
         seen=seen(certificate(), certificate("x", "Denied", None)), step="request due 0ld"
@@ -641,6 +649,15 @@ def test_nothing_is_removed_while_its_successor_is_not_verified() -> None:
     assert isinstance(plan_renewal(SERVES, done, PLAIN, NOW), Retire)
     for observation, attempts in ((SERVES, unverified), (expired, done)):
         assert not isinstance(plan_renewal(observation, attempts, PLAIN, NOW), Retire)
+
+
+def test_what_a_definition_names_is_never_left_over() -> None:
+    """Promise 47: an old certificate that any definition names is not even a candidate for removal."""
+    done = did(requested(), PROVE, ENTER, switch(), verified(), LEAVE, until=NOW - 3 * DAY)
+    still = replace(SERVES, definitions=definitions(**{MAIN: NEW, TEST: OLD}))
+
+    assert left_over(weigh(SERVES, done, PLAIN, NOW)) == Retire(certificate_id=OLD, replaced_by=NEW)
+    assert left_over(weigh(still, done, PLAIN, NOW)) is None
 
 
 ZONE_CASES: dict[str, tuple[datetime, datetime]] = {

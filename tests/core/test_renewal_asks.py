@@ -1,0 +1,279 @@
+"""What becomes of wishes that are fulfilled, or cannot be followed; what reading FAS tells; what a preview shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from evidence_service.renewal.asks import asks_to_settle
+from evidence_service.renewal.cmdlets import NEW_ID
+from evidence_service.renewal.model import (
+    Act,
+    AskKind,
+    Attempts,
+    EnterMaintenance,
+    LeaveMaintenance,
+    Maintenance,
+    Observation,
+    Prove,
+    Result,
+    Retire,
+    RollBack,
+    Withdraw,
+)
+from evidence_service.renewal.preview import preview_renewal
+from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.reconcile import reconcile
+from tests.renewal.world import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NEW,
+    NOW,
+    OLD,
+    PLAIN,
+    PROVING,
+    TEST,
+    asking,
+    brief,
+    certificate,
+    did,
+    new,
+    requested,
+    seen,
+    switch,
+    verified,
+)
+
+NOTHING = Attempts(jitter=0.0)
+MAIN = "default_Definition"
+PROVE = Prove(certificate_id=NEW)
+SERVES = seen(certificate(), new(), named={MAIN: NEW})
+SWITCHED = did(requested(), PROVE, switch(), verified())
+BACK = RollBack(reason=RenewalReason.ASKED, definition=MAIN, before=NEW, after=OLD)
+CALM = certificate(expires=NOW + 200 * DAY)
+
+SETTLED: dict[str, tuple[AskKind, Observation, Attempts, str | None]] = {
+    "a renewal that can start is not settled": (AskKind.RENEW, seen(CALM), NOTHING, None),
+    "a renewal was asked for and requested": (
+        AskKind.RENEW,
+        seen(CALM, new("Pending")),
+        did(requested(), until=NOW),
+        "A certificate was requested.",
+    ),
+    "a request waits already": (
+        AskKind.RENEW,
+        seen(CALM, new("Pending")),
+        NOTHING,
+        "A request waits at the CA already",
+    ),
+    "a certificate has come already": (
+        AskKind.RENEW,
+        seen(certificate(), new()),
+        did(requested()),
+        "A renewal is under way already: new has come.",
+    ),
+    "definitions are being switched": (
+        AskKind.RENEW,
+        seen(certificate(), new(), named={MAIN: NEW, "y": OLD}),
+        did(requested(), PROVE, switch()),
+        "A renewal is under way already: definitions are being switched to new.",
+    ),
+    "the old one is kept for the soak": (AskKind.RENEW, SERVES, SWITCHED, "A renewal is under way already: new serves"),
+    "a renewal after an earlier one is through": (AskKind.RENEW, seen(new(), named={MAIN: NEW}), SWITCHED, None),
+    "no definition names a certificate": (AskKind.RENEW, seen(CALM, named={}), NOTHING, "Nothing is renewed"),
+    "what waits can be withdrawn": (AskKind.WITHDRAW, seen(CALM, new("Pending")), NOTHING, None),
+    "nothing waits": (AskKind.WITHDRAW, seen(CALM), NOTHING, "Nothing was withdrawn: no request waits"),
+    "two wait and neither is ours": (
+        AskKind.WITHDRAW,
+        seen(CALM, certificate("x", "Pending"), certificate("y", "Pending")),
+        NOTHING,
+        "Nothing was withdrawn: several requests wait",
+    ),
+    "two wait and one is ours": (
+        AskKind.WITHDRAW,
+        seen(CALM, certificate("x", "Pending"), new("Pending")),
+        did(requested()),
+        None,
+    ),
+    "a definition names what waits": (
+        AskKind.WITHDRAW,
+        seen(CALM, new("Pending"), named={MAIN: OLD, "y": NEW}),
+        NOTHING,
+        "Nothing was withdrawn: a certificate definition names the request.",
+    ),
+    "it was withdrawn": (
+        AskKind.WITHDRAW,
+        seen(CALM),
+        did(requested(), Withdraw(reason=RenewalReason.ASKED, certificate_id=NEW), until=NOW),
+        "The request was withdrawn.",
+    ),
+    "there is a way back": (AskKind.ROLL_BACK, SERVES, SWITCHED, None),
+    "all went back": (
+        AskKind.ROLL_BACK,
+        seen(certificate(), new()),
+        did(switch(), BACK, until=NOW),
+        "All definitions were rolled back.",
+    ),
+    "nothing was switched": (AskKind.ROLL_BACK, seen(CALM), NOTHING, "Nothing was rolled back: no definition"),
+    "nothing is where it was switched to": (
+        AskKind.ROLL_BACK,
+        seen(certificate(), new()),
+        SWITCHED,
+        "Nothing to roll back: no definition names new.",
+    ),
+    "the old one is gone": (
+        AskKind.ROLL_BACK,
+        seen(new(), named={MAIN: NEW}),
+        SWITCHED,
+        "Not rolled back: the way back is missing, expired or revoked (0ld).",
+    ),
+    "an answer without an offline request": (
+        AskKind.IMPORT,
+        seen(CALM, new("Pending")),
+        NOTHING,
+        "Not imported: no offline request waits",
+    ),
+    "an answer that cannot be read": (
+        AskKind.IMPORT,
+        seen(CALM, new("Pending", certificate_authority=None)),
+        NOTHING,
+        "Not imported: response_unreadable",
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", SETTLED)
+def test_a_wish_is_settled_or_followed(sentence: str) -> None:
+    """A wish that needs nothing more is settled with the sentence that says why; any other stays open."""
+    kind, observation, attempts, outcome = SETTLED[sentence]
+    attempts = asking(kind, attempts, at=NOW - MINUTE)
+
+    settled = asks_to_settle(observation, attempts, PLAIN, NOW)
+
+    if outcome is None:
+        assert settled == ()
+    else:
+        ((ask, said),) = settled
+        assert ask == attempts.asks[0]
+        assert said.startswith(outcome)
+        assert said.endswith(".")
+
+
+def test_nothing_is_settled_while_an_answer_is_unknown() -> None:
+    """Promise 46: whether the wish was followed is not known yet."""
+    attempts = asking(AskKind.WITHDRAW, did((requested(), Result.UNKNOWN)))
+
+    assert asks_to_settle(seen(CALM), attempts, PLAIN, NOW) == ()
+
+
+ENTER, LEAVE = EnterMaintenance(certificate_id=NEW), LeaveMaintenance(certificate_id=NEW)
+RECONCILED: dict[str, tuple[Act, Observation, str]] = {
+    "a request is found by its new id (45)": (requested(), seen(certificate(), new("Pending")), "done new"),
+    "a request that was issued meanwhile is found too (45)": (requested(), seen(certificate(), new()), "done new"),
+    "an open one is taken before an issued one": (
+        requested(),
+        seen(certificate(), certificate("a"), new("Pending")),
+        "done new",
+    ),
+    "a new entry of another CA is not ours": (
+        requested(),
+        seen(certificate(), new("Pending", certificate_authority="x\\Y")),
+        "open",
+    ),
+    "an entry with the key of another is not ours": (
+        requested(),
+        seen(certificate(request_key_sha256="aa"), new("Pending", request_key_sha256="aa")),
+        "open",
+    ),
+    "an offline request is found without CA": (
+        requested(offline=True, certificate_authority=None),
+        seen(certificate(), new("Pending", certificate_authority=None)),
+        "done new",
+    ),
+    "a request that has not turned up may still do so (46)": (requested(), seen(certificate()), "open"),
+    "a switch is seen": (switch(), SERVES, "done"),
+    "a switch is not seen": (switch(), seen(certificate(), new()), "not_done"),
+    "a roll-back is seen": (BACK, seen(certificate(), new()), "done"),
+    "the old one is gone": (Retire(certificate_id=OLD, replaced_by=NEW), seen(new(), named={MAIN: NEW}), "done"),
+    "the old one is there": (Retire(certificate_id=OLD, replaced_by=NEW), SERVES, "not_done"),
+    "in maintenance": (ENTER, replace(SERVES, maintenance=True), "done"),
+    "not in maintenance": (ENTER, SERVES, "not_done"),
+    "out of maintenance": (LEAVE, SERVES, "done"),
+    "maintenance cannot be read": (ENTER, replace(SERVES, maintenance=None), "open"),
+    "a proof can be repeated": (PROVE, SERVES, "not_done"),
+    "a test can be repeated": (verified(), SERVES, "not_done"),
+}
+
+
+@pytest.mark.parametrize("result", [None, Result.UNKNOWN])
+@pytest.mark.parametrize("sentence", RECONCILED)
+def test_reading_fas_tells(sentence: str, result: Result | None) -> None:
+    """Promises 45 and 46: what FAS shows settles an act; what it does not show yet stays open until the grace ends."""
+    act, observation, expected = RECONCILED[sentence]
+    attempts = did((act, result), until=NOW - MINUTE)
+
+    early = reconcile(observation, attempts, PLAIN, NOW)
+    late = reconcile(observation, attempts, PLAIN, NOW + 14 * MINUTE)
+
+    shown = [f"{each.result} {each.certificate_id or ''}".strip() for each in early]
+    assert shown == ([] if expected == "open" else [expected])
+    assert [each.result.value for each in late] == ["not_done" if expected == "open" else expected.split()[0]]
+
+
+def test_an_answered_act_is_not_touched() -> None:
+    """What is known stays known."""
+    attempts = did(requested(), (switch(), Result.FAILED), (verified(), Result.NOT_DONE))
+
+    assert reconcile(seen(certificate()), attempts, PLAIN, NOW) == ()
+
+
+def test_an_id_is_taken_once() -> None:
+    """Two unanswered requests cannot both have led to the one new entry."""
+    attempts = did((requested(), None), (requested(), Result.UNKNOWN), until=NOW - MINUTE)
+
+    resolved = reconcile(seen(certificate(), new("Pending")), attempts, PLAIN, NOW)
+
+    assert [(each.attempt.seq, each.certificate_id) for each in resolved] == [(1, NEW)]
+
+
+def previewed(observation: Observation, attempts: Attempts = NOTHING, policy: object = PLAIN) -> list[str]:
+    """The steps of a preview in short."""
+    assert isinstance(policy, type(PLAIN))
+    steps = preview_renewal(observation, attempts, policy, NOW)
+    return [brief(each).split(" +")[0] for each in steps]
+
+
+def test_a_preview_goes_to_the_end() -> None:
+    """From the request to the removal of the old one, with the new id still unnamed."""
+    assert previewed(seen(CALM, named={MAIN: OLD, "y": OLD, TEST: OLD}), policy=PROVING) == [
+        "request asked 0ld",
+        f"await_approval {NEW_ID}",
+        f"prove {TEST} {NEW_ID} pointing",
+        f"enter_maintenance {NEW_ID}",
+        f"switch {MAIN} 0ld>{NEW_ID}",
+        f"switch y 0ld>{NEW_ID}",
+        f"verify {NEW_ID}",
+        f"leave_maintenance {NEW_ID}",
+        f"soak {NEW_ID}",
+        "retire 0ld",
+        "rest not_due",
+    ]
+
+
+def test_a_preview_starts_where_the_server_is() -> None:
+    """A renewal that is under way is shown from its next step, and a pause does not hide it."""
+    paused = replace(did(requested(), PROVE, until=NOW - HOUR), paused_until=NOW + DAY, not_before=NOW + DAY)
+
+    shown = previewed(seen(certificate(), new()), paused, replace(PLAIN, maintenance=Maintenance.SKIP))
+
+    assert shown == [f"switch {MAIN} 0ld>new", "verify new", "soak new", "retire 0ld", "rest not_due"]
+
+
+def test_a_preview_ends_where_only_a_person_can_go_on() -> None:
+    """Promise 61: without a neighbour the preview says so, and does not pretend a switch."""
+    shown = previewed(seen(CALM, neighbours=()))
+
+    assert shown[-1] == "alert no_neighbour"
+    assert len(shown) == 4
