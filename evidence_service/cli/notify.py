@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from evidence_service.adapters.channels import find_channels, open_channels, send_test
-from evidence_service.adapters.outbox import Delivery, DeliveryState, Outbox, StoredMessage
+from evidence_service.adapters.outbox import DeliveryState, Outbox, StoredMessage
 from evidence_service.cli import output
 from evidence_service.cli.errors import BadInput, ExitCode
 from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session
 from evidence_service.notices.model import Audience, Channels
+from evidence_service.renewal_admin.views import message_json
 from evidence_service.renewal_settings import renewal_of
 from evidence_service.settings import SettingsError
-from evidence_service.trust_admin.texts import instant, moment
+from evidence_service.trust_admin.texts import moment
 from idp_certs.alarms import Severity
 
 _STYLES = {Severity.NOTICE: "", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
@@ -62,34 +62,6 @@ def list_messages(session: Session, form: Output) -> int:
     columns = ("severity", "written", "kind", "for", "finding", "title")
     output.table(columns, rows, nothing="No message was written yet.")
     return ExitCode.DONE
-
-
-def message_json(stored: StoredMessage) -> dict[str, Any]:
-    """A message for programs, with how far it is on each channel."""
-    message = stored.message
-    return {
-        "id": stored.id,
-        "created_at": instant(stored.created_at),
-        "kind": message.kind,
-        "about": message.about.value,
-        "subject": message.subject,
-        "severity": message.severity.value,
-        "audience": message.audience.value,
-        "title": message.title,
-        "deliveries": [_delivery_json(each) for each in stored.deliveries],
-    }
-
-
-def _delivery_json(delivery: Delivery) -> dict[str, Any]:
-    waits = delivery.state is DeliveryState.QUEUED
-    return {
-        "channel": delivery.channel,
-        "state": delivery.state.value,
-        "attempts": delivery.attempts,
-        "delivered_at": None if delivery.delivered_at is None else instant(delivery.delivered_at),
-        "next_attempt_at": instant(delivery.next_attempt_at) if waits else None,
-        "problem": delivery.problem,
-    }
 
 
 def _delivery_text(stored: StoredMessage) -> str:

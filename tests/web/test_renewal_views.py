@@ -1,0 +1,221 @@
+"""What people are told of a server: what matters most, in which order, and every step as a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from evidence_service.adapters.renewal_rows import ServerStatus
+from evidence_service.renewal.farm import FasServer, Local
+from evidence_service.renewal.model import (
+    STEP_KINDS,
+    Alert,
+    AuthorizationCertificate,
+    AwaitApproval,
+    CertificateDefinition,
+    CertificateStatus,
+    EnrollmentTest,
+    EnterMaintenance,
+    Import,
+    LeaveMaintenance,
+    Observation,
+    Prove,
+    RenewalPolicy,
+    Request,
+    Rest,
+    Retire,
+    RollBack,
+    Soak,
+    Step,
+    Switch,
+    Verify,
+    Withdraw,
+)
+from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal_admin.acts import read_response
+from evidence_service.renewal_admin.texts import what_next, why_of
+from evidence_service.renewal_admin.views import ServerView, certificate_views, condition, server_json
+from evidence_service.trust_admin.documents import Unusable
+from idp_certs.alarms import Severity
+from idp_certs.reasons import Finding
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+TEST = "test_Definition"
+POLICY = RenewalPolicy(test_definition=TEST, test_rule="test", test_upn="t@corp.example")
+ASKED = RenewalReason.ASKED
+STEPS: tuple[tuple[Step, str], ...] = (
+    (Rest(reason=RenewalReason.NOT_DUE, until=NOW), "nothing before 2026-03-02T12:00:00Z"),
+    (
+        Request(
+            reason=ASKED,
+            replaces="old",
+            known=frozenset(),
+            certificate_authority="ca1\\CA",
+            certificate_template="t",
+            authorization_template="m",
+            offline=False,
+        ),
+        "ask ca1\\CA for a certificate in the place of old",
+    ),
+    (Import(certificate_id="new", response=b"", ask=1), "give FAS the signed answer to the request new"),
+    (AwaitApproval(certificate_id="new", until=NOW, deadline=None), "the CA manager must issue new"),
+    (Prove(certificate_id="new"), "check the new certificate new"),
+    (EnterMaintenance(certificate_id="new"), "put the server into maintenance, so that users go to others"),
+    (Switch(definition="d", before="old", after="new"), "make the definition d name new instead of old"),
+    (
+        Verify(certificate_id="new", tests=(EnrollmentTest(rule="default", definition="d"),), upn="t@corp.example"),
+        "test the rules default by t@corp.example, with the new certificate new",
+    ),
+    (LeaveMaintenance(certificate_id="new"), "let users come back"),
+    (Soak(certificate_id="new", until=NOW, ends=NOW), "new serves; the old certificate is kept until 2026-03-02T12:00"),
+    (Retire(certificate_id="old", replaced_by="new"), "remove the old certificate old; users' certificates stay"),
+    (
+        RollBack(reason=ASKED, definition="d", before="new", after="old"),
+        "make the definition d name old instead of new",
+    ),
+    (Withdraw(reason=ASKED, certificate_id="new"), "remove the request new"),
+    (Alert(reason=RenewalReason.UNKNOWN_STATUS, findings=(), until=NOW), "a person must look at it"),
+)
+
+
+def certificate(
+    certificate_id: str = "old", left: timedelta = 100 * DAY, **changes: object
+) -> AuthorizationCertificate:
+    """A sound certificate."""
+    made = AuthorizationCertificate(
+        id=certificate_id, status_word="Ok", status=CertificateStatus.OK, expires=NOW + left
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def view(
+    *certificates: AuthorizationCertificate, named: str = "old", configured: bool = True, **changes: object
+) -> ServerView:
+    """A server seen just now, whose definition names `named`."""
+    observation = Observation(
+        server="fas1",
+        at=NOW,
+        certificates=certificates or (certificate(),),
+        definitions=(
+            CertificateDefinition(name="d", template="t", authorization_certificate=named),
+            CertificateDefinition(name=TEST, template="t", authorization_certificate="tested"),
+        ),
+        rules=(),
+    )
+    status = ServerStatus(
+        name="fas1",
+        active=True,
+        jitter=0.5,
+        next_tick_at=NOW,
+        observation=observation,
+        observed_at=NOW,
+        first_usable={},
+    )
+    status = replace(status, **changes)  # type: ignore[arg-type]
+    return ServerView(
+        server=FasServer(name="fas1", policy=POLICY, connection=Local()) if configured else None,
+        status=status,
+        certificates=certificate_views(status.observation, {}, test_definition=TEST),
+    )
+
+
+def problem(reason: RenewalReason) -> Finding:
+    """Why a server does not answer."""
+    return Finding(reason=reason, expected="", presented="")
+
+
+TESTED = certificate("tested", left=DAY)
+
+
+@pytest.mark.parametrize(
+    ("server", "said", "severity"),
+    [
+        (view(certificate(), TESTED), "in force", None),
+        (view(configured=False), "not configured", Severity.WARNING),
+        (view(damage="row 1"), "damaged", Severity.CRITICAL),
+        (view(certificate(left=-DAY), TESTED), "expired", Severity.CRITICAL),
+        (view(certificate(revoked_at=NOW), TESTED), "revoked", Severity.CRITICAL),
+        (view(certificate(), TESTED, named="gone"), "a definition names no certificate", Severity.CRITICAL),
+        (
+            view(certificate(), TESTED, problem=problem(RenewalReason.UNREACHABLE), misses=3),
+            "unreachable",
+            Severity.CRITICAL,
+        ),
+        (
+            view(certificate(), TESTED, problem=problem(RenewalReason.REFUSED_BY_FAS), misses=1),
+            "does not answer usably",
+            Severity.WARNING,
+        ),
+        (view(observation=None, observed_at=None), "not looked at yet", Severity.WARNING),
+        (view(certificate(left=6 * DAY), TESTED), "expires in 6 days", Severity.CRITICAL),
+        (view(certificate(left=DAY), TESTED), "expires in 1 day", Severity.CRITICAL),
+        (view(certificate(left=DAY / 2), TESTED), "expires in less than a day", Severity.CRITICAL),
+        (view(certificate(), TESTED, step=STEPS[-1][0]), "needs a person", Severity.CRITICAL),
+        (view(certificate(), TESTED, observed_at=NOW - DAY), "not looked at lately", Severity.CRITICAL),
+        (view(certificate(), TESTED, paused_until=NOW + DAY), "paused", Severity.WARNING),
+        (view(certificate(), TESTED, failures=1), "the last act failed", Severity.WARNING),
+        (view(certificate(), TESTED, step=STEPS[3][0]), "waits for approval", Severity.WARNING),
+        (view(certificate(), TESTED, step=STEPS[9][0]), "renewed, soaking", None),
+        (view(certificate(), TESTED, step=STEPS[6][0]), "renewing", None),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_matters_most_is_said_first(server: ServerView, said: str, severity: Severity | None) -> None:
+    """A few words and how much; what the definition for tests names has no users and raises nothing."""
+    assert condition(server, NOW) == (said, severity)
+
+
+@pytest.mark.parametrize(("step", "said"), STEPS, ids=[STEP_KINDS[type(step)] for step, _ in STEPS])
+def test_each_step_is_a_sentence(step: Step, said: str) -> None:
+    """What is done or waited for, with the names that a person finds in the FAS console and at the CA."""
+    assert what_next(step).startswith(said)
+
+
+def test_every_kind_of_step_has_its_sentence() -> None:
+    """A new step cannot be shown as nothing."""
+    assert {type(step) for step, _ in STEPS} == set(STEP_KINDS)
+    assert [step for step, _ in STEPS if not why_of(step)] == []
+
+
+def test_a_request_is_named_by_the_ca_s_number() -> None:
+    """The CA manager sees request numbers, not FAS's ids."""
+    waiting = certificate("new", status=CertificateStatus.WAITING_FOR_APPROVAL, ca_request_id="43")
+    observation = view(certificate(), replace(waiting, certificate_authority="ca1\\CA")).status.observation
+
+    assert "new (request 43 at ca1\\CA)" in what_next(STEPS[3][0], observation)
+
+
+def test_the_request_s_text_is_given_while_it_waits() -> None:
+    """An offline request is taken to its CA as PKCS #10; afterwards nobody needs it."""
+    waiting = certificate("new", status=CertificateStatus.WAITING_FOR_APPROVAL, request_pem="PEM")
+    listed = server_json(view(certificate(request_pem="PEM"), waiting), NOW)["certificates"]
+
+    assert [(each["id"], each["request_pem"]) for each in listed] == [("old", None), ("new", "PEM")]
+
+
+@pytest.mark.parametrize("label", [b"PKCS7", b"CMS"])
+def test_an_answer_in_pem_is_read_as_der(label: bytes) -> None:
+    """FAS wants DER, and CAs give either."""
+    pem = b"-----BEGIN " + label + b"-----\r\nMIIB\r\n-----END " + label + b"-----\r\n"
+
+    assert read_response(pem) == b"0\x82\x01"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"x" * 300_000, "larger than 262144 bytes"),
+        (b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "expected a PKCS #7"),
+        (b"-----BEGIN PKCS7-----\nMIIB=A\n-----END PKCS7-----\n", "the PEM is damaged"),
+    ],
+)
+def test_another_file_is_refused(content: bytes, said: str) -> None:
+    """The line says what was expected."""
+    with pytest.raises(Unusable, match="response: ") as caught:
+        read_response(content)
+
+    assert said in str(caught.value)
+    assert caught.value.code == "response_unreadable"
