@@ -25,6 +25,8 @@ from evidence_service.renewal.model import (
 )
 from evidence_service.renewal.situation import Situation, weigh
 
+_DONE, _ANSWERED = frozenset({Result.DONE}), frozenset({Result.DONE, Result.FAILED})
+
 
 def asks_to_settle(
     observation: Observation, attempts: Attempts, policy: RenewalPolicy, now: datetime
@@ -46,11 +48,10 @@ def asks_to_settle(
     return tuple((each, outcome) for each, outcome in outcomes if outcome is not None)
 
 
-def _acted(situation: Situation, ask: Ask, *kinds: type) -> bool:
-    """Whether such an act was answered since the wish."""
+def _acted(situation: Situation, ask: Ask, kind: type, results: frozenset[Result]) -> bool:
+    """Whether such an act since the wish came to one of these results."""
     return any(
-        isinstance(each.step, kinds) and each.at >= ask.at and each.result in (Result.DONE, Result.FAILED)
-        for each in situation.attempts.acts
+        isinstance(each.step, kind) and each.at >= ask.at and each.result in results for each in situation.attempts.acts
     )
 
 
@@ -60,7 +61,7 @@ def _renew(situation: Situation, ask: Ask) -> str | None:
     made = [each for each in situation.past.requests.values() if each.at >= ask.at]
     if made:
         return "A certificate was requested."
-    if _acted(situation, ask, Prove):
+    if _acted(situation, ask, Prove, _ANSWERED):
         return "The certificate that had come was tested again."
     if situation.waiting:
         return f"A request waits at the CA already: {', '.join(each.id for each in situation.waiting)}."
@@ -79,7 +80,7 @@ def _renew(situation: Situation, ask: Ask) -> str | None:
 
 
 def _withdraw(situation: Situation, ask: Ask) -> str | None:
-    if _acted(situation, ask, Withdraw):
+    if _acted(situation, ask, Withdraw, _DONE):
         return "The request was withdrawn."
     if to_withdraw(situation) is not None:
         return None
@@ -96,7 +97,7 @@ def _roll_back(situation: Situation, ask: Ask) -> str | None:
         return "Nothing was rolled back: no definition was switched by this service."
     definitions = situation.observation.naming(newest)
     if not definitions:
-        done = _acted(situation, ask, RollBack)
+        done = _acted(situation, ask, RollBack, _DONE)
         return "All definitions were rolled back." if done else f"Nothing to roll back: no definition names {newest}."
     ways = [way_back(situation, each.name, newest) for each in definitions]
     if any(situation.is_sound(each) for each in ways):
@@ -107,7 +108,7 @@ def _roll_back(situation: Situation, ask: Ask) -> str | None:
 
 def _import(situation: Situation, ask: Ask) -> str | None:
     for each in situation.attempts.acts:
-        if isinstance(each.step, Import) and each.step.ask == ask.seq and each.result in (Result.DONE, Result.FAILED):
+        if isinstance(each.step, Import) and each.step.ask == ask.seq and each.result in _ANSWERED:
             if each.result is Result.DONE:
                 return "The answer was given to FAS."
             why = each.finding.presented if each.finding is not None else "see the journal"

@@ -116,16 +116,16 @@ def start_switching(situation: Situation) -> Step | None:
     if situation.past.entered_for == new.id:
         return _switch(situation, new)
     old = situation.to_move(new)
-    urgent = not any(situation.is_sound(each.authorization_certificate) for each in old)
+    idle = all(situation.is_lost(each.authorization_certificate) for each in old)  # users are cut off already
     limit = _limit(situation, new)
-    if not urgent and (hold := _neighbours(situation, limit)) is not None:
-        return hold
     open_now = in_window(situation.policy, situation.now)
-    if not open_now and not urgent:
+    if not open_now and not idle:
         opening = next_opening(situation.policy, situation.now)
         if opening is not None and (limit is None or opening < limit):
             return Rest(reason=RenewalReason.OUTSIDE_WINDOW, until=opening)
-    if _needs_maintenance(situation) and not urgent:
+    if not idle and (hold := _neighbours(situation, limit)) is not None:
+        return hold
+    if _needs_maintenance(situation) and not idle:
         return EnterMaintenance(certificate_id=new.id, overrides=not open_now)
     return _switch(situation, new, overrides=not open_now)
 

@@ -109,10 +109,8 @@ class Situation:
     @property
     def replaced(self) -> str | None:
         """The serving certificate that a renewal replaces first."""
-        newest = self.successor.id if self.successor is not None else None
-        return next((each for each in self.serving if self.is_due(each)), None) or next(
-            (each for each in self.serving if each != newest), next(iter(self.serving), None)
-        )
+        due = (each for each in self.serving if self.is_due(each))
+        return next(due, next(iter(self.serving), None))
 
     def _is_over(self, each: AuthorizationCertificate) -> bool:
         return each.status is CertificateStatus.EXPIRED or (each.expires is not None and each.expires <= self.now)

@@ -109,6 +109,18 @@ SETTLED: dict[str, tuple[AskKind, Observation, Attempts, str | None]] = {
         did(requested(), Withdraw(reason=RenewalReason.ASKED, certificate_id=NEW), until=NOW),
         "The request was withdrawn.",
     ),
+    "FAS refused to withdraw it: it is tried again": (
+        AskKind.WITHDRAW,
+        seen(CALM, new("Pending")),
+        did(requested(), (Withdraw(reason=RenewalReason.ASKED, certificate_id=NEW), Result.FAILED), until=NOW),
+        None,
+    ),
+    "a certificate that failed was tested again": (
+        AskKind.RENEW,
+        seen(certificate(), new()),
+        did(requested(), (PROVE, Result.FAILED), (PROVE, Result.FAILED), until=NOW, every=HOUR),
+        "The certificate that had come was tested again.",
+    ),
     "there is a way back": (AskKind.ROLL_BACK, SERVES, SWITCHED, None),
     "all went back": (
         AskKind.ROLL_BACK,

@@ -130,6 +130,11 @@ CASES: dict[str, Case] = {
         seen=seen(CALM, certificate("a", "Expired", NOW - DAY), certificate("b", "Denied", None), certificate("c")),
         step="rest not_due +1:00:00",
     ),
+    "a person asks: of two that are not due, the one that ends first is replaced": Case(
+        seen=seen(CALM, replace(CALM, id="b", expires=NOW + 100 * DAY), named={"x": OLD, "y": "b"}),
+        did=asking(AskKind.RENEW),
+        step="request asked b",
+    ),
     "of two certificates in use, the one that ends first is replaced": Case(
         seen=seen(
             certificate(expires=NOW + 20 * DAY), certificate("b", expires=NOW + 10 * DAY), named={"x": OLD, "y": "b"}
@@ -359,8 +364,20 @@ CASES: dict[str, Case] = {
         did=PROVEN,
         step=f"switch {MAIN} 0ld>new",
     ),
+    "a revoked one still serves: maintenance comes first, and no window is waited for (58)": Case(
+        seen=seen(certificate(revoked_at=NOW), new()),
+        did=PROVEN,
+        policy=replace(PLAIN, windows=(TUESDAY,)),
+        step="enter_maintenance new overriding",
+    ),
     "a switch waits for its window": Case(
         seen=seen(certificate(), new()),
+        did=PROVEN,
+        policy=replace(PLAIN, windows=(TUESDAY,)),
+        step="rest outside_window +1 day, 10:00:00",
+    ),
+    "before its window opens, neighbours do not matter": Case(
+        seen=seen(certificate(), new(), neighbours=()),
         did=PROVEN,
         policy=replace(PLAIN, windows=(TUESDAY,)),
         step="rest outside_window +1 day, 10:00:00",
