@@ -27,7 +27,10 @@ CA_ADDRESS = r"ca1.corp.example\Corp Issuing CA"
 CA_MANAGER = r"CORP\ca-manager"
 
 _ENROLL = "0e10c968-78fb-11d2-90d4-00c04f79dc55"
-_SDDL = f"O:DAG:DAD:PAI(OA;;RPWPCR;{_ENROLL};;DA)(OA;;CR;{_ENROLL};;DC)(A;;LCRPLORC;;;DC)(A;;LCRPLORC;;;AU)"
+_SDDL = (
+    f"O:DAG:DAD:PAI(OA;;RPWPCR;{_ENROLL};;DA)(OA;;CR;{_ENROLL};;DC)"
+    "(A;;CCDCLCSWRPWPDTLOSDRCWDWO;;;DA)(A;;LCRPLORC;;;DC)(A;;LCRPLORC;;;AU)"
+)
 _TEMPLATE_DENIED = (
     "The permissions on the certificate template do not allow the current user to enroll for this type of certificate."
     " 0x80094012 (CERTSRV_E_TEMPLATE_DENIED)"

@@ -26,9 +26,6 @@ DAY = timedelta(days=1)
 FAS1, FAS2 = "fas1.corp.example", "fas2.corp.example"
 POLICY = RenewalPolicy(test_upn="fas-test@corp.example", test_rule="test", test_definition="test_Definition")
 
-WRITE = "(A;;CCDCLCSWRPWPDTLOSDRCWDWO;;;DA)"
-"""What certtmpl.msc gives Domain Admins besides Enroll."""
-
 
 def server(name: str, policy: RenewalPolicy = POLICY) -> FasServer:
     """A configured server, reached by WinRM."""
@@ -41,8 +38,6 @@ CONFIGURED = Farm(servers=(server(FAS1), server(FAS2)))
 def simulated(release: str = "2402") -> SimulatedFarm:
     """Two servers that are set up, with a test rule on each."""
     farm = SimulatedFarm(NOW, release=release)
-    for name, template in farm.ca.templates.items():
-        farm.ca.templates[name] = replace(template, sddl=f"{template.sddl}{WRITE}")
     rules: Mapping[str, tuple[str, ...]] = {"default": ("default_Definition",), "test": ("test_Definition",)}
     for name in (FAS1, FAS2):
         farm.install(name, expires=NOW + 200 * DAY, definitions=("default_Definition", "test_Definition"), rules=rules)
