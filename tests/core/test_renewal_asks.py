@@ -35,6 +35,8 @@ from tests.renewal.world import (
     PLAIN,
     PROVING,
     TEST,
+    Fate,
+    World,
     asking,
     brief,
     certificate,
@@ -232,6 +234,22 @@ def test_reading_fas_tells(sentence: str, result: Result | None) -> None:
     shown = [f"{each.result} {each.certificate_id or ''}".strip() for each in early]
     assert shown == ([] if expected == "open" else [expected])
     assert [each.result.value for each in late] == ["not_done" if expected == "open" else expected.split()[0]]
+
+
+def test_a_request_that_turns_up_late_is_adopted_and_not_repeated() -> None:
+    """Promise 45: the CA took it, the answer was cut off, FAS lists it ten minutes later: no second request is made."""
+    world = World(policy=PLAIN, certificates=[certificate()], named={MAIN: OLD})
+    assert brief(world.tick(Fate.ANSWER_LOST)) == "request due 0ld"
+    late = world.certificates.pop()
+    for _ in range(10):
+        world.now += MINUTE
+        assert brief(world.tick(), world.now).startswith("rest answer_unknown")
+    world.certificates.append(late)
+
+    step = world.tick()
+
+    assert brief(step, world.now) == f"await_approval {late.id} +0:05:00"
+    assert world.made == 1
 
 
 def test_an_answered_act_is_not_touched() -> None:

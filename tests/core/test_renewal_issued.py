@@ -14,9 +14,26 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
 
 from evidence_service.renewal.issued import REQUEST_AGENT, check_offline_response, issued_findings
-from evidence_service.renewal.model import Attempts, AuthorizationCertificate, RenewalPolicy, Window
+from evidence_service.renewal.model import (
+    AskKind,
+    Attempts,
+    AuthorizationCertificate,
+    AwaitApproval,
+    Import,
+    RenewalPolicy,
+    Window,
+)
+from evidence_service.renewal.plan import asks_to_settle, plan_renewal
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal.timing import lead_findings, lead_of, lifetime_of, renew_at, renewal_start
+from evidence_service.renewal.timing import (
+    in_window,
+    lead_findings,
+    lead_of,
+    lifetime_of,
+    next_opening,
+    renew_at,
+    renewal_start,
+)
 from tests.renewal.world import (
     CA,
     DAY,
@@ -25,6 +42,7 @@ from tests.renewal.world import (
     NOW,
     OLD,
     PLAIN,
+    asking,
     certificate,
     did,
     new,
@@ -181,6 +199,30 @@ def test_an_answer_to_an_unknown_key_is_refused() -> None:
     (finding,) = check_offline_response(answer(issued()), replace(waits(), request_key_sha256=None), PLAIN, NOW)
 
     assert finding.reason is RenewalReason.ISSUED_OTHER_KEY
+
+
+def test_a_brought_answer_is_imported_or_its_wish_settled() -> None:
+    """A person's answer goes to FAS if it answers the request; otherwise the person is told what is wrong with it."""
+    observation = seen(certificate(), waits())
+    good, bad = (
+        asking(AskKind.IMPORT, did(requested(offline=True)), payload=each)
+        for each in (answer(issued()), answer(issued("ca")))
+    )
+
+    assert plan_renewal(observation, good, PLAIN, NOW) == Import(certificate_id=NEW, response=answer(issued()), ask=1)
+    assert asks_to_settle(observation, good, PLAIN, NOW) == ()
+    assert isinstance(plan_renewal(observation, bad, PLAIN, NOW), AwaitApproval)
+    ((_, outcome),) = asks_to_settle(observation, bad, PLAIN, NOW)
+    assert outcome.startswith("Not imported: issued_other_key: expected one certificate for the key")
+
+
+def test_a_window_may_run_past_midnight() -> None:
+    """Four hours from Saturday 22:00 are open at Sunday 01:59 and closed at 02:00."""
+    policy, sunday = replace(PLAIN, windows=(WEEKLY,)), datetime(2026, 3, 8, tzinfo=NOW.tzinfo)
+
+    assert in_window(policy, sunday + timedelta(hours=1, minutes=59))
+    assert not in_window(policy, sunday + timedelta(hours=2))
+    assert next_opening(policy, sunday) == sunday + timedelta(days=6, hours=22)
 
 
 WEEKLY = Window(weekdays=frozenset({5}), start=time(22), length=timedelta(hours=4))
