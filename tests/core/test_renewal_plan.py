@@ -313,6 +313,14 @@ CASES: dict[str, Case] = {
     "of two spares none is adopted": Case(
         seen=seen(certificate(), new(), replace(new(), id="new2")), step="request due 0ld"
     ),
+    "one of ours that was replaced is not taken again": Case(
+        seen=seen(certificate("x"), new(), named={MAIN: "x"}),
+        did=did(requested(), PROVE, switch(before=NEW, after="x"), verified("x")),
+        step="request due x",
+    ),
+    "a revoked one of ours that is not valid yet is not waited for": Case(
+        seen=seen(certificate(), new("NotYetValid", revoked_at=NOW)), did=did(requested()), step="request due 0ld"
+    ),
     "a spare that we rolled back is not adopted": Case(
         seen=seen(certificate(), new()), did=did(switch(), BACK, until=NOW - 2 * DAY), step="request due 0ld"
     ),
