@@ -91,6 +91,7 @@ class RenewalLoop:
 
         Raises StoreUnavailable, and NotLeader where another process has the lease.
         """
+        self._extended = float("-inf")
         lease = self._lead()
         if lease is None:
             raise NotLeader("another process renews this farm's certificates; stop it first, or let it work")
@@ -110,7 +111,8 @@ class RenewalLoop:
         for thread in self._running.values():
             thread.join(max(until - self._monotonic(), 0))
         abandoned = sorted(name for name, thread in self._running.items() if thread.is_alive())
-        lease, self._lease, self._leads_until = self._lease, None, 0.0
+        lease, self._lease = self._lease, None
+        self._leads_until, self._extended = 0.0, float("-inf")
         # What still runs could act on; the lease then ends by itself, and nobody else begins before.
         if lease is not None and not abandoned:
             self._leases.release(lease)

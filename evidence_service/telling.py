@@ -19,17 +19,15 @@ from evidence_service.adapters.channels import open_channels
 from evidence_service.adapters.config_store import ConfigStore, PluginKind
 from evidence_service.adapters.database import StoreUnavailable, writing
 from evidence_service.adapters.outbox import Courier, Outbox
-from evidence_service.adapters.renewal_rows import ServerStatus
 from evidence_service.adapters.renewal_store import RenewalStore
 from evidence_service.adapters.revocation import RevocationProblem
+from evidence_service.adapters.server_views import farm_alarms
 from evidence_service.adapters.trust_store import StoredAlarm, TrustStore
 from evidence_service.notices.model import About
 from evidence_service.notices.own_certificates import OwnCertificate, own_certificate_alarms
 from evidence_service.notices.undelivered import undelivered_alarms
-from evidence_service.renewal.alarms import renewal_alarms
 from evidence_service.renewal.farm import FasServer
 from evidence_service.renewal.messages import message_of
-from evidence_service.renewal.server_view import ServerView
 from evidence_service.renewal.tick import Ticked
 from evidence_service.renewal_settings import RenewalSettings
 from evidence_service.settings import Settings
@@ -82,7 +80,7 @@ class Telling:
         """Raise and clear alarms as what is known says; which ones. Raises StoreUnavailable."""
         now = self._clock()
         alarms = [
-            *self._server_alarms(now),
+            *farm_alarms(self._store, self._renewal.farm, now),
             *own_certificate_alarms(tuple(self._own_certificates()), now),
             *undelivered_alarms(self._outbox.undelivered(now), now),
             *map(_revocation_alarm, revocation_problems),
@@ -105,28 +103,6 @@ class Telling:
     def deliver_once(self) -> None:
         """Deliver what is due. Raises StoreUnavailable."""
         self._courier.deliver_due()
-
-    def _server_alarms(self, now: datetime) -> Iterator[Alarm]:
-        known = {each.name: each for each in self._store.statuses()}
-        for server in self._renewal.farm.servers:
-            status = known.get(server.name)
-            if status is not None:
-                yield from renewal_alarms(self._view(server, status), server.policy, now)
-
-    def _view(self, server: FasServer, status: ServerStatus) -> ServerView:
-        return ServerView(
-            name=server.name,
-            host=server.address or server.name,
-            attempts=self._store.attempts(server.name),
-            observation=status.observation,
-            step=status.step,
-            step_since=status.step_since,
-            problem=status.problem,
-            problem_since=status.problem_since,
-            misses=status.misses,
-            failures=status.failures,
-            damage=status.damage,
-        )
 
     def _own_certificates(self) -> Iterator[OwnCertificate]:
         settings = self._settings

@@ -80,7 +80,7 @@ SYSTEM = "system:renewal"
 """Who the journal names for what no person did."""
 SWITCH_HOLD = timedelta(hours=2)
 FRESH = timedelta(hours=2)
-"""How old what a neighbour reported may be: twice the usual interval."""
+"""How old what a neighbour reported may be; who is looked at less often is looked at again before it counts."""
 LONGEST_SLEEP = timedelta(days=1)
 """A server is due at the latest after that, whatever clock the next instant was computed by."""
 SPREAD = timedelta(minutes=1)
@@ -186,6 +186,18 @@ class RenewalStore:
                 for name in others
                 if name in rows
             )
+
+    def hasten_neighbours(self, server: str, *, epoch: int, now: datetime) -> bool:
+        """As the port says; one that does not answer is known not to serve, and is not hastened."""
+        others = [name for name in self._active or () if name != server]
+        with writing(self._engine) as connection:
+            self._leases.check(connection, LEASE, epoch, now)
+            stale = (
+                fas_servers.c.name.in_(others),
+                fas_servers.c.problem.is_(None),
+                or_(fas_servers.c.observed_at.is_(None), fas_servers.c.observed_at < now - FRESH),
+            )
+            return connection.execute(update(fas_servers).where(*stale).values(next_tick_at=now)).rowcount > 0
 
     def begin(self, server: str, act: Act, *, epoch: int, now: datetime) -> Attempt:
         """As the port says: the intent and the switch token, in one transaction. Raises NotFound."""

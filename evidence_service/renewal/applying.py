@@ -90,7 +90,7 @@ def withdraw(situation: Situation) -> Step | None:
         if entry is None or certificate_id in situation.observation.used:
             continue
         if entry.status is CertificateStatus.DENIED:
-            return Withdraw(reason=RenewalReason.DENIED, certificate_id=certificate_id)
+            return Withdraw(reason=RenewalReason.DENIED, certificate_id=certificate_id, denial=entry.denial)
         overdue = situation.now >= requested.at + situation.policy.approval_deadline
         if entry in situation.waiting and overdue and situation.policy.on_deadline is Deadline.WITHDRAW:
             return Withdraw(reason=RenewalReason.APPROVAL_OVERDUE, certificate_id=certificate_id)
@@ -210,7 +210,7 @@ def _held(situation: Situation) -> Step | None:
     if not situation.setbacks:
         return None
     last, policy = situation.setbacks[-1], situation.policy
-    shown = RenewalReason.WITHDRAWN if last.reason is RenewalReason.ASKED else last.reason
+    shown = RenewalReason.WITHDRAWN if last.reason is RenewalReason.ASKED else last.cause
     findings = (last.finding or Finding(reason=shown, where=last.certificate_id),)
     if len(situation.setbacks) >= policy.maximum_denials:
         reason = RenewalReason.DENIED_REPEATEDLY if last.reason is RenewalReason.DENIED else shown

@@ -52,11 +52,15 @@ def machine_account(host: str) -> str:
     return host if label.isdecimal() else f"{label.upper()}$"
 
 
+_HERE = frozenset({"", "localhost", "127.0.0.1", "::1"})
+
+
 def host_of(server: FasServer) -> str:
-    """The name of the machine, as well as the configuration tells it."""
+    """The name of the machine, as well as the configuration tells it; a tunnel's end on this machine is none."""
     if server.address is not None:
         return server.address
-    return server.connection.host if isinstance(server.connection, WinRm) else server.name
+    host = server.connection.host if isinstance(server.connection, WinRm) else ""
+    return server.name if host in _HERE else host
 
 
 def reminder(approval: Approval, now: datetime) -> tuple[str, Severity]:

@@ -39,6 +39,12 @@ class Setback:
     at: datetime
     finding: Finding | None = None
 
+    @property
+    def cause(self) -> RenewalReason:
+        """What people are told: what was found to be wrong, where that is known."""
+        found = None if self.finding is None else self.finding.reason
+        return found if isinstance(found, RenewalReason) else self.reason
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requested:

@@ -252,7 +252,7 @@ def _withdrawn(event: _Event) -> _Told | None:
     if not event.is_done or not isinstance(step, Withdraw):
         return None
     gone = event.certificate(step.certificate_id)
-    word = "" if gone is None or not gone.denial else f" The CA says: {gone.denial}."
+    word = f" The CA says: {step.denial.rstrip('.')}." if step.denial else ""
     return _Told(
         kind="withdrawn",
         severity=Severity.WARNING,

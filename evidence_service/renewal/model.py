@@ -376,10 +376,14 @@ class RollBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdraw:
-    """Remove a request that was denied, given up, or that a person wants gone; nothing names it."""
+    """Remove a request that was denied, given up, or that a person wants gone; nothing names it.
+
+    `denial` is the CA's word, which goes with the entry.
+    """
 
     reason: RenewalReason
     certificate_id: str
+    denial: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,7 @@ def _given_up(situation: Situation) -> Step | None:
         return None
     last = broken[-1]
     finding = last.finding or Finding(reason=last.reason, where=last.certificate_id)
-    return Alert(reason=last.reason, findings=(finding,), until=until)
+    return Alert(reason=last.cause, findings=(finding,), until=until)
 
 
 def _expiry_unknown(situation: Situation) -> Step | None:

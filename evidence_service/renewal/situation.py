@@ -224,22 +224,22 @@ def _setbacks(situation: Situation, given_up: Mapping[str, Setback]) -> tuple[Se
 
 
 def _may_serve(situation: Situation, each: AuthorizationCertificate) -> bool:
-    """Not revoked, not given up, not replaced before, and not serving already."""
+    """Not revoked, not given up, and not replaced before."""
     replaced = {move.step.before for move in situation.past.moves}
     return (
         each.revoked_at is None
         and each.id not in situation.given_up
         and each.id not in replaced
-        and each.id not in situation.serving
         and (situation.is_sound(each.id) or each.status is CertificateStatus.NOT_YET_VALID)
     )
 
 
 def _own_candidate(situation: Situation) -> AuthorizationCertificate | None:
-    """The newest certificate that we requested and have not used."""
+    """The newest certificate that we requested and have not used, though a person may have begun to."""
     for certificate_id in reversed(tuple(situation.past.requests)):
         each = situation.entry(certificate_id)
-        if each is not None and _may_serve(situation, each):
+        is_new = certificate_id not in situation.serving or certificate_id not in situation.past.moved
+        if each is not None and is_new and _may_serve(situation, each):
             return each
     return None
 
@@ -255,6 +255,7 @@ def _spare(situation: Situation) -> AuthorizationCertificate | None:
         for each in situation.observation.certificates
         if _may_serve(situation, each)
         and each.id not in known
+        and each.id not in situation.serving
         and (situation.policy.offline or same_authority(asked, each.certificate_authority))
         and not candidate_findings(situation, each)
     ]

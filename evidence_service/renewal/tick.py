@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from evidence_service.renewal.cmdlets import CMDLETS, READING
+from evidence_service.renewal.cmdlets import CMDLETS, READING, SIDES, Cmdlet, point_of
 from evidence_service.renewal.farm import FasServer
 from evidence_service.renewal.model import (
     ACTS,
@@ -43,9 +43,11 @@ STAGES = ("planned", "intended", "answered", "recorded")
 """Of every act, in order; between `intended` and `answered` lie its cmdlets."""
 POINTS = frozenset(
     [f"{STEP_KINDS[act].value}:{stage}" for act in ACTS for stage in STAGES]
-    + [f"{cmdlet}:{side}" for cmdlet in CMDLETS - READING - {"Add-PSSnapin"} for side in ("before", "after")]
+    + [point_of(Cmdlet(name=name), side) for name in CMDLETS - READING - {"Add-PSSnapin"} for side in SIDES]
 )
 """Where the process may die; each is killed at by a test (promise 44)."""
+
+NEIGHBOURS_ANSWER_WITHIN = timedelta(minutes=1)
 
 AtPoint = Callable[[str], None]
 
@@ -107,6 +109,8 @@ class Ticker:
         attempts = self._reconciled(server, observation)
         now = self.clock()
         step = plan_renewal(observation, attempts, server.policy, now)
+        if isinstance(step, Alert) and step.reason is RenewalReason.NO_NEIGHBOUR:
+            step = self._asked_neighbours(server, step, now)
         if not isinstance(step, ACTS):
             again_at = _until(step, now, server)
             self.memory.saw(observation, step, epoch=self.epoch, now=now, next_tick_at=again_at)
@@ -125,6 +129,12 @@ class Ticker:
         for ask, outcome in settled:
             self.memory.settle(server.name, ask, outcome, epoch=self.epoch, now=now)
         return self.memory.attempts(server.name) if settled else attempts
+
+    def _asked_neighbours(self, server: FasServer, alert: Alert, now: datetime) -> Step:
+        """Nobody is told that no other server serves before all others were asked."""
+        if not self.memory.hasten_neighbours(server.name, epoch=self.epoch, now=now):
+            return alert
+        return Rest(reason=alert.reason, until=now + NEIGHBOURS_ANSWER_WITHIN)
 
     def _act(self, server: FasServer, fas: Fas, observation: Observation, attempts: Attempts, act: Act) -> Ticked:
         kind, now = STEP_KINDS[type(act)].value, self.clock()

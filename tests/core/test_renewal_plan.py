@@ -279,7 +279,7 @@ CASES: dict[str, Case] = {
     "what failed its proof is not used, and told": Case(
         seen=seen(certificate(), new()),
         did=failing(did(requested(), PROVE), RenewalReason.ISSUED_OTHER_CA),
-        step="alert proof_failed +1:00:00",
+        step="alert issued_other_ca +1:00:00",
     ),
     "the test definition is led back from it": Case(
         seen=seen(certificate(), new(), named={MAIN: OLD, TEST: NEW}),
