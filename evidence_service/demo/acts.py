@@ -1,7 +1,8 @@
-"""What others do between launches: AD FS publishes metadata, an administrator decides; and what comes of it.
+"""What others do between launches: AD FS publishes metadata, people decide; and what comes of it.
 
-An act is done to the real thing: the document is served over HTTPS for `fas-evidence work` to fetch, and an
-administrator's act goes to the store of trust. What comes of it is read from the store.
+An act is done to the real thing: the document is served over HTTPS for `fas-evidence work` to fetch, an
+administrator's act goes to the store of trust, and the CA manager's to the CA. What comes of it is read from the
+stores, from FAS, and from the mails that were sent.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import hashlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from evidence_service.adapters.trust_store import Conflict, NotFound, RolloverState, TrustStore
+from evidence_service.demo.fas_ca import ApprovalRefused
 from evidence_service.demo.federation import Federation
 from evidence_service.demo.idp import DemoIdp
+from evidence_service.demo.renewal_farm import RenewalFarm, ShownMail
 from evidence_service.demo.service import Child, DemoFailed, clean_environment
 from idp_certs.model import CertificateState
 
@@ -33,6 +36,7 @@ class Scene:
 
     trust: TrustStore
     federation: Federation
+    renewals: RenewalFarm
     worker: Child
     config: Path
     adfs: DemoIdp
@@ -117,12 +121,35 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FarmAct:
+    """Something that is done about a FAS server, and what has to come of it; `title`, `why` and `outcome` as in Act.
+
+    `by_hand` is what a person does; without it the worker goes on by itself. `tells` says what has come of it, nothing
+    while that has not come; `mails` are the kinds of the mails that it leads to. Of `shows` the first such mail is
+    shown: so many paragraphs of its text, and what to do; of the others the subject alone.
+    """
+
+    title: str
+    why: str
+    outcome: str
+    server: str
+    tells: Callable[[Scene], Sequence[str]]
+    by_hand: Callable[[Scene], object] | None = None
+    mails: tuple[str, ...] = ()
+    shows: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What came of an act, in sentences, and how long that took. `wrong` says how it is not as told, "" if it is."""
+    """What came of an act, in sentences, and how long that took. `wrong` says how it is not as told, "" if it is.
+
+    `mails` arrived meanwhile.
+    """
 
     texts: tuple[str, ...]
     milliseconds: float
     wrong: str = ""
+    mails: tuple[ShownMail, ...] = ()
 
 
 def perform(act: Act, scene: Scene) -> Effect:
@@ -158,6 +185,31 @@ def perform(act: Act, scene: Scene) -> Effect:
         is_so = _standing(scene, scene.states, scene.waiting)
         wrong = f"the story says {_standing(scene, act.states, act.waiting)}; it is {is_so}"
     return Effect(texts=tuple(texts) or ("No key changes its state.",), milliseconds=elapsed, wrong=wrong)
+
+
+def perform_at_farm(act: FarmAct, scene: Scene) -> Effect:
+    """Do it and wait for what has to come. Raises DemoFailed and StoreUnavailable."""
+    began = time.perf_counter()
+    wrong = ""
+    try:
+        if act.by_hand is not None:
+            act.by_hand(scene)
+    except (Conflict, NotFound, ApprovalRefused) as refusal:
+        wrong = f"it was refused: {refusal}"
+    texts: Sequence[str] = ()
+    mails: Sequence[ShownMail] = ()
+
+    def has_come() -> bool:
+        nonlocal texts, mails
+        texts = texts or act.tells(scene)
+        mails = mails or scene.renewals.new_mails(act.mails)
+        return bool(texts) and len(mails) == len(act.mails)
+
+    if not wrong and not scene.wait(has_come):
+        missing = "" if mails or not act.mails else f", and not every mail came ({', '.join(act.mails)})"
+        wrong = f"the story says {act.outcome}; {scene.renewals.standing(act.server)}{missing}"
+    elapsed = (time.perf_counter() - began) * 1000
+    return Effect(texts=tuple(texts), mails=tuple(mails), milliseconds=elapsed, wrong=wrong)
 
 
 def _has_come(act: Act, scene: Scene) -> bool:

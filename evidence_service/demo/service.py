@@ -83,7 +83,7 @@ class Child:
 
     def start(self) -> None:
         """Start it; only inside the context."""
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:  # what it said before a restart stays
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
                 [sys.executable, "-m", "evidence_service", "--config", str(self._config), self._command],
                 stdin=subprocess.DEVNULL,
@@ -91,6 +91,11 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=clean_environment(),
             )
+
+    def restart(self) -> None:
+        """End it and start it again, so that it reads its settings anew; only inside the context."""
+        self.__exit__()
+        self.start()
 
     def check_running(self) -> None:
         """Raises DemoFailed where it has ended."""

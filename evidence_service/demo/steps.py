@@ -13,7 +13,7 @@ from lxml import etree
 
 from evidence_service.access.model import Phase, Policy, UpnMapping
 from evidence_service.access.reasons import OK, AccessReason
-from evidence_service.demo.acts import Act
+from evidence_service.demo.acts import Act, FarmAct
 from evidence_service.demo.idp import ADFS, ENTRA, KEYCLOAK, OKTA, SAML, DemoIdp, Signs, new_key, self_signed
 from idp_certs.reasons import Reason, TrustReason
 from idp_certs.xml import parse_xml
@@ -85,7 +85,7 @@ class Chapter:
     """Requests, and acts between them, that show one thing. They come in order."""
 
     title: str
-    steps: tuple[Step | Act, ...]
+    steps: tuple[Step | Act | FarmAct, ...]
 
 
 def new_cast(now: datetime) -> Cast:

@@ -11,10 +11,11 @@ import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,9 +34,13 @@ from sqlalchemy import Engine
 from evidence_service.access.policy import dump_policy
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import StoreUnavailable, open_database
+from evidence_service.adapters.outbox import Outbox
+from evidence_service.adapters.renewal_store import RenewalStore
 from evidence_service.adapters.trust_store import SourceConfig, TrustStore
-from evidence_service.demo.acts import Act, Effect, Scene, perform
+from evidence_service.demo.acts import Act, Effect, FarmAct, Scene, perform, perform_at_farm
 from evidence_service.demo.federation import PATH, Federation
+from evidence_service.demo.renewal import renewals
+from evidence_service.demo.renewal_farm import FAS2, RenewalFarm, ShownMail
 from evidence_service.demo.rollover import ACTOR, key_names, rollovers
 from evidence_service.demo.service import HOST, Answer, Child, DemoFailed, Plugin, answers, free_port, question
 from evidence_service.demo.steps import Cast, Chapter, Step, everyday, launches, new_cast, policy_for
@@ -60,7 +65,7 @@ Story = Callable[[Cast, datetime, Callable[[], str]], tuple[Chapter, ...]]
 
 def story(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Chapter, ...]:
     """The whole story as of `now` (UTC); `new_id` gives assertion IDs."""
-    return (*launches(cast, now, new_id), *rollovers(cast, now, new_id))
+    return (*launches(cast, now, new_id), *rollovers(cast, now, new_id), *renewals(cast, now, new_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +80,11 @@ class Stage:
     def config(self) -> Path:
         """The settings of the service."""
         return self.directory / "fas-evidence.toml"
+
+    @property
+    def renewal_file(self) -> Path:
+        """Which FAS servers are renewed; missing until the story names some."""
+        return self.data / "renewal.toml"
 
     @property
     def launch(self) -> Path:
@@ -149,7 +159,14 @@ def _perform(out: Console, stage: Stage, *, once: bool, kept: bool, tell: Story,
             log=stage.worker_log,
             is_ready=lambda: source().state.succeeded_at is not None,
         )
-        with service, worker:
+        renewal_farm = RenewalFarm(
+            directory=stage.directory,
+            settings_file=stage.renewal_file,
+            secrets_dir=stage.secrets,
+            store=RenewalStore(engine),
+            outbox=Outbox(engine),
+        )
+        with renewal_farm, service, worker:
             service.start()
             worker.start()
             service.wait_until_ready()
@@ -157,6 +174,7 @@ def _perform(out: Console, stage: Stage, *, once: bool, kept: bool, tell: Story,
             scene = Scene(
                 trust=trust,
                 federation=federation,
+                renewals=renewal_farm,
                 worker=worker,
                 config=stage.config,
                 adfs=cast.adfs,
@@ -166,7 +184,7 @@ def _perform(out: Console, stage: Stage, *, once: bool, kept: bool, tell: Story,
             if once and not kept:
                 out.print("Without --once all stays up; with --directory DIR the files stay, to look into them.")
             else:
-                _say_how_to_repeat(out, stage, denied, running=not once)
+                _say_how_to_repeat(out, stage, denied, running=not once, farm=renewal_farm.is_open)
             if once:
                 return code
             with suppress(KeyboardInterrupt):
@@ -235,12 +253,13 @@ def _tell(out: Console, stage: Stage, scene: Scene, chapters: tuple[Chapter, ...
     sent, done, wrong, denied = 0, 0, 0, ""
     for chapter in chapters:
         out.print(Text(f"\n{chapter.title}", style="bold"))
-        _row(out, "answer", "reason", "IdP", "ms", "what happens, and why", style="dim")
+        whose = "IdP, FAS" if any(isinstance(step, FarmAct) for step in chapter.steps) else "IdP"
+        _row(out, "answer", "reason", whose, "ms", "what happens, and why", style="dim")
         for step in chapter.steps:
-            if isinstance(step, Act):
-                effect = perform(step, scene)
+            if not isinstance(step, Step):
+                effect = perform(step, scene) if isinstance(step, Act) else perform_at_farm(step, scene)
                 done, wrong = done + 1, wrong + bool(effect.wrong)
-                _show_act(out, step, effect, scene.adfs.profile.product)
+                _show_act(out, step, effect, scene)
                 continue
             answer, asked = _send_until_expected(stage, step)
             sent, wrong = sent + 1, wrong + (not _is_expected(step, answer))
@@ -300,13 +319,33 @@ def _show(out: Console, step: Step, answer: Answer, asked: str) -> None:
         _show_wrong(out, f"the story says {step.decision} {step.reason}".rstrip())
 
 
-def _show_act(out: Console, act: Act, effect: Effect, idp: str) -> None:
-    _row(out, Text("act", style="cyan"), act.outcome, idp, f"{effect.milliseconds:.0f}", act.title)
+def _show_act(out: Console, act: Act | FarmAct, effect: Effect, scene: Scene) -> None:
+    whose = scene.adfs.profile.product if isinstance(act, Act) else act.server.partition(".")[0]
+    _row(out, Text("act", style="cyan"), act.outcome, whose, f"{effect.milliseconds:.0f}", act.title)
     out.print(Padding(Text(act.why, style="dim"), (0, 0, 0, 10)))
     for each in effect.texts:
         out.print(Padding(Text(each, style="cyan"), (0, 0, 0, 10)))
+    if isinstance(act, FarmAct):
+        _show_mails(out, effect.mails, act.shows)
     if effect.wrong:
         _show_wrong(out, effect.wrong)
+
+
+def _show_mails(out: Console, mails: Sequence[ShownMail], shows: Mapping[str, int]) -> None:
+    for kind in dict.fromkeys(each.kind for each in mails):
+        first, *others = (each for each in mails if each.kind == kind)
+        more = f"{len(others)} more like it, for the other definitions." if others else ""
+        if kind not in shows:
+            text = f"Mail to {first.to}: {first.subject}"
+            out.print(Padding(Text(f"{text}; and {more}" if more else text), (0, 0, 0, 10)))
+            continue
+        copies = f", copy to {first.copies}" if first.copies else ""
+        head = f"From: {first.sender}\nTo: {first.to}{copies}\nSubject: {first.subject}"
+        for line in "\n\n".join([head, *first.excerpt(shows[kind])]).split("\n"):
+            for part in textwrap.wrap(line, max(out.width, NARROWEST) - 14) or [""]:
+                out.print(Padding(Text(f"> {part}".rstrip()), (0, 0, 0, 12)))
+        if more:
+            out.print(Padding(Text(f"And {more}"), (0, 0, 0, 10)))
 
 
 def _show_wrong(out: Console, how: str) -> None:
@@ -319,9 +358,10 @@ def _introduce(out: Console, stage: Stage, federation: Federation, *, once: bool
     out.print(f"The real service on http://{HOST}:{stage.port} with four demonstration IdPs; it {ending}.")
     out.print("Launches go to it over HTTP, as the FAS plug-in sends them; ms is the whole request.")
     out.print(f"AD FS publishes its metadata on {federation.url.removesuffix(PATH)}; the worker follows it.")
+    out.print("The FAS servers and the CA of the last chapters are simulated; they are reached as real ones are.")
 
 
-def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool) -> None:
+def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool, farm: bool) -> None:
     config = shlex.quote(str(stage.config))
     out.print()
     if running:
@@ -337,7 +377,11 @@ def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool
     out.print(Text("See which keys are trusted, and what waited for a person:", style="bold"))
     out.print(f"fas-evidence --config {config} key list", soft_wrap=True)
     out.print(f"fas-evidence --config {config} rollover list --all", soft_wrap=True)
-    out.print(Text("Files (metadata, policies, database, log):", style="bold"))
+    if farm:
+        out.print(Text("See how the FAS servers stand, and what was done at one:", style="bold"))
+        out.print(f"fas-evidence --config {config} authcert status", soft_wrap=True)
+        out.print(f"fas-evidence --config {config} authcert history {FAS2}", soft_wrap=True)
+    out.print(Text("Files (metadata, policies, mails, database, logs):", style="bold"))
     out.print(str(stage.directory), soft_wrap=True)
 
 

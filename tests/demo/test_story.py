@@ -39,6 +39,11 @@ TOLD = (
     r"key 3 \(\w{8}\): trusted -> revoked\.",
     r"key 4 \(\w{8}\) waits, as rollover \w{16}\.",
     r"key 4 \(\w{8}\): new -> announced\. Rollover \w{16}: held -> approved\.",
+    r"To: ca-managers@corp\.example, copy to citrix@corp\.example > Subject: \[Warning\] fas1",
+    r"40 users' certificates that it enrolled are kept\.",
+    r"13\. Remove-FasAuthorizationCertificate -Id '\w{8}\.\.\.' -DeleteUserCerts \$false",
+    r"The CA says: Nobody told me of this > request\.|The CA says: Nobody told me of this request\.",
+    r"3 definitions went to \w{8}, which did not enroll fas-test@corp\.example, and 3 back to \w{8}\.",
 )
 """What the acts lead to, as the store tells it."""
 COMMAND = [sys.executable, "-m", "evidence_service", "demo"]
@@ -92,7 +97,7 @@ def test_every_step_comes_out_as_told(columns: int) -> None:
     steps = [step for chapter in chapters() for step in chapter.steps]
     expected = [step.reason for step in steps if isinstance(step, Step) and step.reason]
     assert expected == re.findall(r"(?m)^(?:allow|deny) +(\S+) ", done.stdout)
-    outcomes = [step.outcome for step in steps if isinstance(step, Act)]
+    outcomes = [step.outcome for step in steps if not isinstance(step, Step)]
     assert outcomes == re.findall(r"(?m)^act +(\S.*?) {2,}", done.stdout)
     assert f"All {len(expected) + 1} answers and {len(outcomes)} acts were what the story says." in done.stdout
     assert "HTTP 401" in done.stdout
@@ -340,7 +345,7 @@ def test_everyday_launches_come_again_and_again(monkeypatch: pytest.MonkeyPatch)
     """While it keeps running, one line a launch is printed, and each comes out as told."""
     out = _Impatient()
     monkeypatch.setattr(sys, "stdout", out)
-    assert run_demo(once=False, pause_seconds=0.05) == 0
+    assert run_demo(once=False, tell=launches, pause_seconds=0.05) == 0
     assert len(out.launches()) >= 10
     assert not [line for line in out.launches() if "WRONG" in line]
 
