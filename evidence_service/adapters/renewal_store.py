@@ -300,7 +300,7 @@ class RenewalStore:
             for each in observation.certificates:
                 if each.status in USABLE:
                     first.setdefault(each.id, observation.at)
-            if STEP_KINDS[type(step)] not in _SWITCHING and observation.maintenance is not True:
+            if STEP_KINDS[type(step)] not in _SWITCHING and not _is_in_maintenance(connection, observation):
                 give_back(connection, SWITCH, owner=server)
             values = {
                 "observation": encode_observation(observation),
@@ -599,7 +599,9 @@ def _serves(connection: Connection, row: Row[Any], now: datetime) -> bool:
         observation = _observation(row)
     except DamagedRow:
         return False
-    if observation is None or observation.maintenance is True or _has_entered(connection, row):
+    if observation is None or _is_in_maintenance(connection, observation):
+        return False
+    if _has_entered(connection, row.name, since=row.observed_at):
         return False
     named = (observation.certificate(each.authorization_certificate) for each in observation.definitions)
     return any(
@@ -611,15 +613,23 @@ def _serves(connection: Connection, row: Row[Any], now: datetime) -> bool:
     )
 
 
-def _has_entered(connection: Connection, row: Row[Any]) -> bool:
-    """Whether the server may have entered maintenance since it was observed."""
+def _is_in_maintenance(connection: Connection, observation: Observation) -> bool:
+    """Whether FAS says so; where it does not tell, whether we put the server there and never took it out again."""
+    if observation.maintenance is None:
+        return _has_entered(connection, observation.server)
+    return observation.maintenance
+
+
+def _has_entered(connection: Connection, server: str, since: datetime | None = None) -> bool:
+    """Whether we may have put the server into maintenance, and not taken it out, `since` then or ever."""
     kinds = (StepKind.ENTER_MAINTENANCE.value, StepKind.LEAVE_MAINTENANCE.value)
     statement = select(renewal_acts.c.kind).where(
-        renewal_acts.c.server == row.name,
+        renewal_acts.c.server == server,
         renewal_acts.c.kind.in_(kinds),
-        renewal_acts.c.at >= row.observed_at,
         or_(_OPEN, renewal_acts.c.result == Result.DONE.value),
     )
+    if since is not None:
+        statement = statement.where(renewal_acts.c.at >= since)
     latest = connection.execute(statement.order_by(renewal_acts.c.seq.desc()).limit(1)).scalar_one_or_none()
     return latest == StepKind.ENTER_MAINTENANCE.value
 

@@ -575,6 +575,22 @@ def test_a_neighbour_that_entered_maintenance_since_does_not_serve(world: World)
     assert not later.switching, "but not for ever"
 
 
+def test_where_fas_tells_no_maintenance_what_we_did_says_who_serves(world: World) -> None:
+    """Promise 61: a server that backs off in the middle of its switch keeps the token, and serves nobody meanwhile."""
+    world.did(ENTER, server=B)
+    world.did(SWITCH_IT, FAILED, server=B)
+    later = NOW + MINUTE
+    backing_off = Rest(reason=RenewalReason.BACKING_OFF, until=NOW + HOUR)
+    world.saw(observed(B, at=later, maintenance=None), backing_off)
+    assert world.store.neighbours(A, later)[0] == Neighbour(name=B, serving=False, switching=True)
+    with pytest.raises(SwitchTaken, match=f"{B} is being switched"):
+        world.begin(ENTER, A, later)
+    assert not world.store.neighbours(A, later + SWITCH_HOLD)[0].serving, "the token ends, the maintenance does not"
+    world.did(LEAVE, server=B)
+    world.saw(observed(B, at=later, maintenance=None))
+    assert world.store.neighbours(A, later)[0] == Neighbour(name=B, serving=True, switching=False)
+
+
 def test_people_ask_and_the_worker_looks_at_once(world: World) -> None:
     """One wish of a kind at a time, in the journal by who asked and why; running processes are told."""
     world.saw(observed())
