@@ -149,7 +149,7 @@ def _revocation_alarm(problem: RevocationProblem) -> Alarm:
         severity=Severity.WARNING,
         about=About.SERVICE.value,
         text=(
-            f"Whether {problem.certificate_authority} revoked an authorization certificate cannot be known: "
+            f"Whether {problem.certificate_authority} revoked an authorization certificate is not known for sure: "
             f"{problem.text.rstrip('.')}. Correct `revocation_lists`, or see why the CA's list is not there."
         ),
     )

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evidence_service.adapters.powershell import instant, one_line
+from evidence_service.renewal.dispositions import refusal_of
 from evidence_service.renewal.model import (
     AuthorizationCertificate,
     CertificateDefinition,
@@ -175,8 +176,6 @@ _TROUBLE = frozenset(
 _OUTCOME = frozenset({"result", "status", "outcome", "testresult", "state"})
 _BAD = frozenset({"fail", "failed", "failure", "error", "false", "denied", "unsuccessful"})
 _STATUSES = {each.value.lower(): each for each in CertificateStatus}
-_DISPOSITION = re.compile(r"CR_DISP_\w+\s*\(code\s+(\d+)\)")
-_AUTHORITY = re.compile(r"\[certif?i?cate authority:\s*([^\]]+?)\s*\]", re.IGNORECASE)  # FAS writes "certifcate" too
 _AREA = re.compile(r"trust\s*area[^0-9a-f{]*(\{?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\}?)", re.IGNORECASE)
 _SERIAL = re.compile(
     r"serial(?:\s*number)?\s*[:=]?\s*\[?([0-9a-f]{2}(?: [0-9a-f]{2}){3,19}|[0-9a-f]{8,40})\b", re.IGNORECASE
@@ -198,13 +197,12 @@ def _failure(event: Properties) -> IssuanceFailure | None:
     at = _date(_value(event, "TimeCreated"))
     if at is None:
         return None
-    text = _text(event, "Message") or ""
-    authority, disposition = _AUTHORITY.search(text), _DISPOSITION.search(text)
+    refusal = refusal_of(_text(event, "Message") or "")
     return IssuanceFailure(
         at=at,
         event=_number(_value(event, "Id", "EventId")) or 0,
-        certificate_authority=None if authority is None else authority[1],
-        disposition=None if disposition is None else int(disposition[1]),
+        certificate_authority=refusal.certificate_authority,
+        disposition=refusal.disposition,
     )
 
 

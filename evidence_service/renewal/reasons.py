@@ -196,7 +196,7 @@ class RenewalReason(Reason):
         "Issue it at the CA, under Pending Requests, after checking who asked.",
     )
     NOT_YET_VALID = (
-        "not_yet_valid",
+        "authcert_not_yet_valid",
         744,
         "The new certificate is valid from a later instant: the CA's clock is ahead.",
         "Nothing; it is waited for. Check the clocks if it lasts longer than minutes.",
@@ -208,7 +208,7 @@ class RenewalReason(Reason):
         "Find out why: if its key may be known to somebody, they can enroll anybody. A renewal is started at once.",
     )
     EXPIRED = (
-        "expired",
+        "authcert_expired",
         751,
         "An authorization certificate in use has expired: FAS cannot enroll users with it.",
         "Approve the pending request now, or move the server into maintenance while others serve.",

@@ -25,6 +25,17 @@ PLANTED = {
     "the core reads the environment": ("evidence_service/access/rules.py", "import os", {PURITY}),
     "the core reads the clock": ("idp_certs/metadata.py", "import time", {PURITY}),
     "trust asks the service": ("idp_certs/signature.py", "import evidence_service.access.model", {DIRECTION}),
+    "a renewal is judged by the environment": ("evidence_service/renewal/plan.py", "import os", {PURITY}),
+    "a renewal asks about sign-ins": (
+        "evidence_service/renewal/plan.py",
+        "import evidence_service.access.model",
+        {LAYERS},
+    ),
+    "what people are told asks the drivers": (
+        "evidence_service/notices/alarms.py",
+        "import evidence_service.adapters.outbox",
+        {LAYERS, PURITY},
+    ),
     "a driver knows the web": ("evidence_service/adapters/journal.py", "import evidence_service.web", {LAYERS}),
     "trust asks the network": ("idp_certs/rollover.py", "import idp_certs.fetch", {PURITY}),
     "a refresh opens the database": ("idp_certs/refresh.py", "import sqlalchemy", {REFRESH}),
@@ -90,7 +101,8 @@ def test_every_module_that_judges_is_held_to_purity() -> None:
     (purity,) = (each for each in contracts if each["name"] == PURITY)
     judging = {path.stem for path in (ROOT / "idp_certs").glob("*.py")} - EDGES - {"__init__"}
 
-    assert set(purity["source_modules"]) == {"evidence_service.access", *(f"idp_certs.{name}" for name in judging)}
+    service = {f"evidence_service.{name}" for name in ("access", "notices", "renewal")}
+    assert set(purity["source_modules"]) == {*service, *(f"idp_certs.{name}" for name in judging)}
 
 
 @pytest.mark.parametrize(("file", "line", "contracts"), PLANTED.values(), ids=PLANTED.keys())

@@ -105,7 +105,7 @@ CASES: dict[str, Case] = {
     ),
     "a person asks although nothing is due": Case(seen=seen(CALM), did=asking(AskKind.RENEW), step="request asked 0ld"),
     "an expired one in use is replaced": Case(
-        seen=seen(certificate(status="Expired", expires=NOW - DAY)), step="request expired 0ld"
+        seen=seen(certificate(status="Expired", expires=NOW - DAY)), step="request authcert_expired 0ld"
     ),
     "a definition names a certificate that is not there": Case(
         seen=seen(named={MAIN: OLD}), step="request definition_names_missing 0ld"
@@ -248,7 +248,7 @@ CASES: dict[str, Case] = {
     "a certificate of a CA whose clock is ahead is waited for (57)": Case(
         seen=seen(certificate(), new("NotYetValid", not_before=NOW + 10 * MINUTE)),
         did=did(requested()),
-        step="rest not_yet_valid +0:10:00",
+        step="rest authcert_not_yet_valid +0:10:00",
     ),
     "what came is proven before anything names it (47)": Case(
         seen=seen(certificate(), new()), did=did(requested()), step="prove new"
@@ -584,6 +584,31 @@ CASES: dict[str, Case] = {
         did=asking(AskKind.RENEW, replace(did((requested(), Result.FAILED)), not_before=NOW + HOUR)),
         step="request asked 0ld",
     ),
+    "an act that got no answer and was not done waits too": Case(
+        seen=seen(certificate()),
+        did=replace(did((requested(), Result.NOT_DONE)), not_before=NOW + HOUR),
+        step="rest backing_off +1:00:00",
+    ),
+    "a back-off by a clock that was days ahead is over": Case(
+        seen=seen(certificate()),
+        did=replace(did((requested(), Result.FAILED)), not_before=NOW + 10 * DAY),
+        step="request due 0ld",
+    ),
+    "FAS refused maintenance and yet began it: the switch goes on": Case(
+        seen=seen(certificate(), new(), maintenance=True),
+        did=did(requested(), PROVE, (ENTER, Result.FAILED)),
+        step="switch default_Definition 0ld>new",
+    ),
+    "FAS refused maintenance and yet began it: it is left in the end": Case(
+        seen=replace(SERVES, maintenance=True),
+        did=did(requested(), PROVE, (ENTER, Result.FAILED), switch(), verified()),
+        step="leave_maintenance new",
+    ),
+    "a server that a person put into maintenance is left there": Case(
+        seen=replace(SERVES, maintenance=True),
+        did=did(requested(), PROVE, switch(), verified()),
+        step="soak new +0:05:00",
+    ),
     "a wish from before it failed waits": Case(
         seen=seen(certificate()),
         did=asking(AskKind.RENEW, replace(did((requested(), Result.FAILED)), not_before=NOW + HOUR), at=NOW - 2 * HOUR),
@@ -603,6 +628,39 @@ def test_the_next_step_is(sentence: str) -> None:
     step = plan_renewal(case.seen, case.did, case.policy, NOW)
 
     assert brief(step) == case.step
+
+
+def silent(attempts: Attempts) -> Attempts:
+    """The same, and what was not done had got no answer before."""
+    finding = failed(RenewalReason.ANSWER_UNKNOWN)
+    acts = tuple(replace(each, finding=finding) if each.result is Result.NOT_DONE else each for each in attempts.acts)
+    return replace(attempts, acts=acts)
+
+
+UNANSWERED = (verified(), Result.NOT_DONE)
+
+
+@pytest.mark.parametrize(
+    ("tests", "maintenance", "step"),
+    [
+        ((UNANSWERED,) * 2, True, "verify new"),
+        ((UNANSWERED,) * 3, True, "roll_back verify_failed default_Definition 0ld>new"),
+        ((UNANSWERED, verified(), *[UNANSWERED] * 2), False, "soak new +0:05:00"),
+    ],
+)
+def test_users_do_not_wait_for_ever_for_a_test_without_an_answer(
+    tests: tuple[tuple[Verify, Result] | Verify, ...], maintenance: bool, step: str
+) -> None:
+    """Promise 47: three tests in a row that time out count as failed, so that the server leaves maintenance."""
+    remembered = silent(did(requested(), PROVE, ENTER, switch(), *tests))
+    planned = plan_renewal(replace(SERVES, maintenance=maintenance), remembered, PLAIN, NOW)
+    assert brief(planned) == step.replace("0ld>new", "new>0ld")
+
+
+def test_a_test_that_a_crash_of_ours_cut_off_is_simply_done_again() -> None:
+    """Three crashes say nothing about the new certificate."""
+    remembered = did(requested(), PROVE, ENTER, switch(), *[UNANSWERED] * 3)
+    assert brief(plan_renewal(replace(SERVES, maintenance=True), remembered, PLAIN, NOW)) == "verify new"
 
 
 def test_a_request_says_what_was_there_before() -> None:
