@@ -11,10 +11,11 @@ import pytest
 
 from evidence_service.access.model import Policy
 from evidence_service.access.reasons import AccessReason
+from evidence_service.renewal.reasons import RenewalReason
 from idp_certs.reasons import Reason, TrustReason
 from tests.architecture.sources import ROOT
 
-REASONS: list[Reason] = [*TrustReason, *AccessReason]
+REASONS: list[Reason] = [*TrustReason, *AccessReason, *RenewalReason]
 
 
 def test_codes_and_ranks_are_unique_across_families() -> None:

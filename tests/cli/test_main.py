@@ -14,6 +14,7 @@ from unittest.mock import patch
 import pytest
 
 from evidence_service.access.reasons import AccessReason
+from evidence_service.renewal.reasons import RenewalReason
 from tests.cli.given import Place, fas_evidence, process
 from tests.corpus import keys, names
 
@@ -355,3 +356,16 @@ def test_reason(place: Place) -> None:
     ran = fas_evidence("reason", "upn_mismatched")
     assert ran.code == 1
     assert "did you mean upn_mismatch" in ran.complaint
+
+
+def test_reasons_of_renewals_are_known_and_are_no_reason_of_a_decision(place: Place) -> None:
+    """Whoever finds a code in a message about a FAS server is told what it means; no decision can have it."""
+    del place
+    told = fas_evidence("reason", "no_neighbour")
+    assert (told.code, told.err) == (0, "")
+    assert RenewalReason.NO_NEIGHBOUR.advice in told.out
+    listed = [each["reason"] for each in fas_evidence("reason", "-o", "json").json]
+    assert listed[-len(RenewalReason) :] == sorted(RenewalReason, key=lambda reason: reason.rank)
+    searched = fas_evidence("decision", "list", "--reason", "no_neighbour")
+    assert searched.code == 2
+    assert "there is no reason code 'no_neighbour'" in searched.complaint
