@@ -120,7 +120,7 @@ def _adverse() -> tuple[FarmAct, ...]:
         ),
         at_fas2(
             title="They talk, and ask again",
-            why="Without a person it would be asked for once more after a day, and then never again.",
+            why="Left alone, the worker makes a denied request once more after a day, and then not again.",
             outcome="requested",
             by_hand=partial(_ask, note="agreed with the CA manager"),
             tells=partial(_told_of_request, name=FAS2, requests=2),
