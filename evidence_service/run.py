@@ -42,8 +42,8 @@ _log = structlog.get_logger()
 def run(commands: Mapping[str, Sequence[str]], *, log_level: str) -> int:
     """Run each of `commands` (name -> arguments) until SIGTERM or SIGINT.
 
-    It ends too where NEEDED cannot be kept running, or settings are wrong from the start. Answers the exit code of the
-    child that ended it, and after a signal the first that is not 0.
+    It ends too where NEEDED cannot be kept running. Answers the exit code of the child that ended it, and after a
+    signal the first that is not 0.
     """
     flush_logs = configure_logs(log_level)
     try:
@@ -99,11 +99,6 @@ class _Child:
     def is_needed(self) -> bool:
         """Whether nothing works without it."""
         return self.name == NEEDED
-
-    @property
-    def was_up(self) -> bool:
-        """Whether it was started more than once, so that its settings were good at first."""
-        return len(self._starts) > 1
 
     def rest(self) -> None:
         """Start it later than usual."""
@@ -171,7 +166,7 @@ def _look(children: Sequence[_Child]) -> int | None:
         if code is not None:
             # What is wrong with its settings does not mend itself.
             tired = code == BAD_INPUT or child.is_worn_out
-            final = tired and (child.is_needed or not child.was_up)
+            final = tired and child.is_needed
             if tired:
                 child.rest()
             say = _log.error if tired or code != OK else _log.warning

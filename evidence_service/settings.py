@@ -45,7 +45,9 @@ class Settings(BaseSettings):
         default="", description="SQLAlchemy URL. Default: `sqlite:///<data_dir>/fas-evidence.db`."
     )
     secrets_dir: Path | None = Field(
-        default=None, description="Directory of the decryption keys (PEM) in policies. Default: `<data_dir>/secrets`."
+        default=None,
+        description="Directory of the decryption keys (PEM) in policies, and of the secrets of renewal and mail. "
+        "Default: `<data_dir>/secrets`.",
     )
     listen_host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     listen_port: int = Field(default=8443, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

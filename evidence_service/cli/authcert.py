@@ -37,7 +37,9 @@ from evidence_service.trust_admin.documents import Unusable
 from evidence_service.trust_admin.texts import finding_line, instant, moment
 from idp_certs.instants import parse_instant
 
-_NO_SERVER = "No FAS server is configured. Name them in the file of the setting renewal_file: docs/renewal-settings.md"
+_NO_SERVER = (
+    "No FAS server is configured. Name them in the file of the setting renewal_file: docs/operations/renewal.md"
+)
 _VERDICTS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red", Verdict.UNKNOWN: "yellow"}
 
 
@@ -153,8 +155,19 @@ def _print_server(view: ServerView, now: datetime) -> None:
     if observation is not None:
         rows = [(each.name, each.authorization_certificate, each.template) for each in observation.definitions]
         output.table(("definition", "certificate", "template"), rows, nothing="No certificate definition.")
+    _print_offline_requests(view)
     if status.damage is not None:
         output.warning(status.damage)
+
+
+def _print_offline_requests(view: ServerView) -> None:
+    for each in view.certificates:
+        request = each.certificate
+        if each.is_waiting and request.certificate_authority is None and request.request_pem is not None:
+            output.line(f"Request {request.id}, to be signed elsewhere:")
+            for line in request.request_pem.splitlines():
+                output.line(line)
+            output.line(f"Next: fas-evidence authcert import {view.status.name} FILE.p7b")
 
 
 def _print_certificates(view: ServerView, now: datetime) -> None:

@@ -993,12 +993,14 @@ def work(
     *,
     config: ConfigOption = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Refresh what is due and end; exits 3 if a source failed.")
+        bool,
+        typer.Option("--once", help="Do what is due and end; exits 3 if a metadata source or a FAS server failed."),
     ] = False,
 ) -> int:
-    """Keep the trust in identity providers current, until SIGTERM.
+    """Keep trust and FAS's authorization certificates current, until SIGTERM.
 
-    Fetches their metadata, moves certificates through their states, and raises alarms.
+    Fetches metadata, moves signing certificates through their states, renews authorization certificates, raises alarms
+    and sends messages.
     """
     from evidence_service.cli.operations import work as run
 

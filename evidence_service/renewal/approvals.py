@@ -142,7 +142,7 @@ def _steps(approval: Approval) -> Iterator[str]:
     if approval.is_offline:
         yield f"Take the request: `fas-evidence authcert status {approval.server}` shows it."
         yield "Check its key against the SHA-256 below, and have the CA sign it as a Certificate Request Agent."
-        yield f"Bring the answer (PKCS #7 in DER): `fas-evidence authcert import {approval.server}`."
+        yield f"Bring the answer (PKCS #7): `fas-evidence authcert import {approval.server}`."
         return
     yield f"Open the Certification Authority console for {approval.request.certificate_authority}: Pending Requests."
     yield (

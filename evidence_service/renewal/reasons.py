@@ -53,7 +53,7 @@ class RenewalReason(Reason):
     RESPONSE_UNREADABLE = (
         "response_unreadable",
         707,
-        "What was brought or issued cannot be read as a PKCS #7 in DER, or as a certificate.",
+        "What was brought or issued cannot be read as a PKCS #7, or as a certificate.",
         "Bring the CA's answer as a DER PKCS #7 file (`.p7b`), unchanged.",
     )
     PROOF_FAILED = (

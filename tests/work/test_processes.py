@@ -57,11 +57,15 @@ class Running:
     process: subprocess.Popen[bytes]
     lines: queue.SimpleQueue[bytes | None] = field(default_factory=queue.SimpleQueue)
     said: list[dict[str, Any]] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)
 
     def line(self, event: str, **members: object) -> dict[str, Any]:
         """The next line of this event with these members."""
         until = time.monotonic() + PATIENCE
         while (raw := self.lines.get(timeout=max(until - time.monotonic(), 0.1))) is not None:
+            if not raw.startswith(b"{"):
+                self.plain.append(raw.decode())
+                continue
             with contextlib.suppress(ValueError):
                 line: dict[str, Any] = json.loads(raw)
                 self.said.append(line)
@@ -314,14 +318,26 @@ def test_run_keeps_everything_up_until_sigterm(tmp_path: Path) -> None:
                 os.kill(pid, 0)
 
 
-def test_run_ends_with_the_code_of_a_child_that_cannot_start(tmp_path: Path) -> None:
-    """Settings that the children refuse do not mend themselves, so nothing is started again and again."""
+def test_run_ends_with_the_code_of_what_answers_launches(tmp_path: Path) -> None:
+    """Settings that it refuses do not mend themselves, so it is not started again and again."""
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     with service(blocked, "run", "--port", "0", "--admin-port", "0") as parent:
-        ended = parent.line("ended")
+        ended = parent.line("ended", process="serve")
         assert (ended["code"], ended["restarted"]) == (2, False)
         assert parent.process.wait(PATIENCE) == 2
+
+
+def test_promise_86_launches_go_on_where_the_renewal_file_is_wrong(tmp_path: Path) -> None:
+    """A typing error there, found at the next start of the machine, keeps nobody from logging on."""
+    (tmp_path / "renewal.toml").write_text("[renewal]\nleed = 1\n", encoding="utf-8")
+    with service(tmp_path, "run", "--port", "0", "--admin-port", "0") as parent:
+        ended = {(line := parent.line("ended"))["process"]: (line["code"], line["restarted"]) for _ in range(2)}
+        assert ended == {"work": (2, True), "admin": (2, True)}
+        assert any("leed" in line for line in parent.plain), parent.plain
+        if not any(each["event"] == "listening" for each in parent.said):
+            parent.line("listening")
+        assert parent.process.poll() is None
 
 
 _FLAKY = """
