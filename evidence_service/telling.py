@@ -33,8 +33,9 @@ from evidence_service.renewal_settings import RenewalSettings
 from evidence_service.settings import Settings
 from idp_certs.alarms import Alarm, Severity
 
-TOLD_LATE = timedelta(days=2)
-"""An act is told of at most so long after it: a new installation's outbox does not tell old stories."""
+TOLD_LATE = timedelta(days=30)
+"""An act is told of at most so long after it: longer than a worker is ever away, and shorter than the outbox keeps
+what was told, so that nothing is told twice."""
 DELIVER_SECONDS = 2.0
 ABOUT = frozenset({About.FAS_SERVER.value, About.SERVICE.value, About.PLUGIN.value})
 

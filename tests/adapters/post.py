@@ -121,7 +121,9 @@ class _Controller(Controller):
 
 
 @contextlib.contextmanager
-def mail_server(*, security: SmtpSecurity = SmtpSecurity.NONE, name: str = "localhost") -> Iterator[MailServer]:
+def mail_server(
+    *, security: SmtpSecurity = SmtpSecurity.NONE, name: str = "localhost", port: int = 0
+) -> Iterator[MailServer]:
     """A mail server that runs, with a certificate for `name`; it asks for a login where `accepted` is set."""
     identity = Identity(name)
     server = MailServer(ca_file=identity.ca_file)
@@ -129,7 +131,7 @@ def mail_server(*, security: SmtpSecurity = SmtpSecurity.NONE, name: str = "loca
     controller = _Controller(
         server,
         hostname="127.0.0.1",
-        port=0,
+        port=port,
         ssl_context=context if security is SmtpSecurity.TLS else None,
         tls_context=context if security is SmtpSecurity.STARTTLS else None,
         authenticator=server.authenticate,

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from evidence_service.adapters.database import open_database
-from evidence_service.adapters.outbox import Outbox
-from evidence_service.adapters.trust_store import TrustStore
+from evidence_service.adapters.fas import PowerShellFas, open_fas
+from evidence_service.adapters.outbox import Outbox, StoredMessage
+from evidence_service.adapters.trust_store import StoredAlarm, TrustStore
 from evidence_service.demo.fas_farm import FarmServer, SimulatedFarm
 from evidence_service.demo.winrm import WinRmServer
 from evidence_service.notices.model import About, Channels, Message
-from evidence_service.renewal.farm import Farm, FasServer, RevocationList
+from evidence_service.renewal.farm import Farm, FasServer, Local, RevocationList
 from evidence_service.renewal.model import STEP_KINDS, RenewalPolicy, StepKind
-from evidence_service.renewal.tick import Ticked
+from evidence_service.renewal.ports import Fas
+from evidence_service.renewal.tick import AtPoint, Ticked
 from evidence_service.renewal_loop import RenewalLoop
 from evidence_service.renewal_settings import RenewalSettings
 from evidence_service.settings import Settings
@@ -51,12 +53,14 @@ class Site:
 
     engine: Engine
     farm: SimulatedFarm
-    winrm: WinRmServer
     settings: Settings
     servers: Farm
     channels: Channels
+    opens: Callable[[FasServer, AtPoint | None], Fas] = open_fas
     owner: str = "worker:1"
     ticks: list[Ticked] = field(default_factory=list)
+    watch: Callable[[Ticked], None] = lambda _: None
+    """Is told of each tick before anything else is."""
 
     def __post_init__(self) -> None:
         """Everything opened anew, as after a restart."""
@@ -73,10 +77,12 @@ class Site:
             clock=lambda: self.farm.now,
             draw=lambda: 0.0,
             told=self._told,
+            opens=self.opens,
         )
         self.store = self.loop.store
 
     def _told(self, server: FasServer, ticked: Ticked) -> None:
+        self.watch(ticked)
         self.ticks.append(ticked)
         self.telling.of_tick(server, ticked)
 
@@ -122,15 +128,23 @@ class Site:
             for each in self.store.attempts(name).acts
         ]
 
+    def stored(self, kind: str | None = None) -> list[StoredMessage]:
+        """What people are told, and how far it is, oldest first."""
+        stored = reversed(Outbox(self.engine).messages(limit=1000))
+        return [each for each in stored if kind in (None, each.message.kind)]
+
     def messages(self, kind: str | None = None) -> list[Message]:
         """What people were told, oldest first."""
-        stored = reversed(Outbox(self.engine).messages(limit=1000))
-        return [each.message for each in stored if kind in (None, each.message.kind)]
+        return [each.message for each in self.stored(kind)]
+
+    def open_alarms(self) -> Sequence[StoredAlarm]:
+        """The open alarms about FAS servers and the service."""
+        about = frozenset({About.FAS_SERVER.value, About.SERVICE.value})
+        return TrustStore(self.engine).open_alarms(about=about)
 
     def alarms(self) -> dict[str, str]:
-        """The open alarms about FAS servers and the service: texts by kind."""
-        about = frozenset({About.FAS_SERVER.value, About.SERVICE.value})
-        return {each.kind: each.text for each in TrustStore(self.engine).open_alarms(about=about)}
+        """The texts of open alarms by kind."""
+        return {each.kind: each.text for each in self.open_alarms()}
 
     def story(self) -> str:
         """Everything that happened, for a failing test."""
@@ -154,18 +168,7 @@ def site(
 
     All but the first server end a year later, so that one is renewed.
     """
-    farm = SimulatedFarm(NOW, release=release, servers=names)
-    for number, name in enumerate(names):
-        end = expires if number == 0 else expires + 365 * DAY
-        farm.install(
-            name,
-            expires=end,
-            definitions=(*DEFINITIONS, "test_Definition"),
-            rules=RULES,
-            user_certificates=5,
-            lifetime=end - NOW + 250 * DAY,
-        )
-    farm.ca.set_lifetime(400 * DAY)
+    farm = simulated(names, expires, release=release)
     engine = open_database(f"sqlite:///{directory / 'fas-evidence.db'}")
     with WinRmServer(farm, directory) as winrm:
         servers = Farm(
@@ -183,7 +186,6 @@ def site(
             yield Site(
                 engine=engine,
                 farm=farm,
-                winrm=winrm,
                 settings=Settings(data_dir=directory),
                 servers=servers,
                 channels=channels or Channels(),
@@ -192,10 +194,66 @@ def site(
             engine.dispose()
 
 
+@contextlib.contextmanager
+def near(
+    directory: Path,
+    *,
+    names: tuple[str, ...] = (FAS1, FAS2),
+    policy: RenewalPolicy = POLICY,
+    channels: Channels | None = None,
+    expires: datetime = NOW + 70 * DAY,
+    operation_seconds: float = 180.0,
+) -> Iterator[Site]:
+    """The same without remoting: the farm is asked in process, so that years take seconds."""
+    farm = simulated(names, expires)
+    engine = open_database(f"sqlite:///{directory / 'fas-evidence.db'}")
+    event.listen(engine, "checkout", _unsynchronised)
+
+    def opens(server: FasServer, at_point: AtPoint | None) -> Fas:
+        return PowerShellFas(
+            server, lambda: farm.powershell(server.name, operation_seconds=operation_seconds), at_point
+        )
+
+    try:
+        yield Site(
+            engine=engine,
+            farm=farm,
+            settings=Settings(data_dir=directory),
+            servers=Farm(
+                servers=tuple(FasServer(name=name, policy=policy, connection=Local()) for name in names),
+            ),
+            channels=channels or Channels(),
+            opens=opens,
+        )
+    finally:
+        engine.dispose()
+
+
+def _unsynchronised(connection: DBAPIConnection, *_: object) -> None:
+    """No power fails here, and years of fsync take long."""
+    connection.cursor().execute("PRAGMA synchronous = OFF")
+
+
+def simulated(names: tuple[str, ...], expires: datetime, *, release: str = "2402") -> SimulatedFarm:
+    """The servers of a site: all but the first end a year after `expires`."""
+    farm = SimulatedFarm(NOW, release=release, servers=names)
+    for number, name in enumerate(names):
+        end = expires if number == 0 else expires + 365 * DAY
+        farm.install(
+            name,
+            expires=end,
+            definitions=(*DEFINITIONS, "test_Definition"),
+            rules=RULES,
+            user_certificates=5,
+            lifetime=end - NOW + 250 * DAY,
+        )
+    farm.ca.set_lifetime(400 * DAY)
+    return farm
+
+
 def wait_for(what: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait until it holds; fail where it never does."""
-    event = threading.Event()
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it never came to hold"
-        event.wait(0.05)
+        time.sleep(0.05)

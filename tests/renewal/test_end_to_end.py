@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from evidence_service.notices.model import Channels
-from evidence_service.renewal.model import AskKind, Maintenance, StepKind
+from evidence_service.renewal.model import AskKind, Maintenance, StepKind, Switch
 from evidence_service.renewal.ports import NotLeader
 from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.tick import Ticked
 from evidence_service.renewal_loop import RenewalLoop
 from tests.adapters.post import APPROVERS, OPERATORS, mail_by, mail_server
 from tests.renewal.site import DAY, DEFINITIONS, FAS1, FAS2, HOUR, MINUTE, POLICY, Site, site, wait_for
@@ -177,10 +178,15 @@ def test_a_switch_that_fails_half_way_is_finished_later(tmp_path: Path) -> None:
         (old,) = farm.used()
         farm.until_step(StepKind.AWAIT_APPROVAL)
         issue(farm)
-        farm.run(until=lambda: "switch done" in farm.acts() or farm.step() is StepKind.PROVE)
-        farm.server().fail_next("Set-FasCertificateDefinition", "The service is busy.")
+
+        def plant(ticked: Ticked) -> None:
+            if isinstance(ticked.step, Switch) and "switch failed" not in farm.acts():
+                farm.server().fail_next("Set-FasCertificateDefinition", "The service is busy.")
+
+        farm.watch = plant
         farm.run(until=lambda: old not in farm.server().certificates)
 
+        assert farm.acts()[3:7] == ["switch done", "switch failed", "switch done", "switch done"]
         assert len(farm.used()) == 1
         assert farm.used() != {old}
         assert not farm.server().maintenance
