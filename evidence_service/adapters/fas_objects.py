@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evidence_service.adapters.powershell import instant, one_line
 from evidence_service.renewal.dispositions import refusal_of
+from evidence_service.renewal.issued import UNREADABLE
 from evidence_service.renewal.model import (
     AuthorizationCertificate,
     CertificateDefinition,
@@ -176,12 +177,13 @@ _TROUBLE = frozenset(
 _OUTCOME = frozenset({"result", "status", "outcome", "testresult", "state"})
 _BAD = frozenset({"fail", "failed", "failure", "error", "false", "denied", "unsuccessful"})
 _STATUSES = {each.value.lower(): each for each in CertificateStatus}
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _AREA = re.compile(r"trust\s*area[^0-9a-f{]*(\{?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\}?)", re.IGNORECASE)
 _SERIAL = re.compile(
-    r"serial(?:\s*number)?\s*[:=]?\s*\[?([0-9a-f]{2}(?: [0-9a-f]{2}){3,19}|[0-9a-f]{8,40})\b", re.IGNORECASE
+    r"serial(?:\s*+number)?\s*+[:=]?\s*+\[?([0-9a-f]{2}(?: [0-9a-f]{2}){3,19}|[0-9a-f]{8,40})\b", re.IGNORECASE
 )
 _NOT_BEFORE = re.compile(
-    r"not\s*before\s*[:=]?\s*\[?([0-9][^\],;\r\n]*?(?:[AP]M|Z|\d))\s*(?:[\],;\r\n]|$)", re.IGNORECASE
+    r"not\s*+before\s*+[:=]?\s*+\[?([0-9][^\],;\r\n]*?(?:[AP]M|Z|\d))\s*(?:[\],;\r\n]|$)", re.IGNORECASE
 )
 _DATE_FORMS = (
     "%m/%d/%Y %H:%M:%S",
@@ -215,7 +217,7 @@ def _request(text: str | None) -> tuple[str | None, str | None]:
         request = x509.load_der_x509_csr(base64.b64decode(body, validate=False))
         key = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return request.public_bytes(Encoding.PEM).decode(), sha256(key).hexdigest()
-    except (binascii.Error, ValueError):
+    except (binascii.Error, *UNREADABLE):
         return text, None
 
 
@@ -242,7 +244,7 @@ def _texts(value: object) -> tuple[str, ...]:
 def _number(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else None
+    return int(value) if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) else None
 
 
 def _name(found: Properties, where: str) -> str:

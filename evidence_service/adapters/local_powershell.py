@@ -149,7 +149,7 @@ class LocalPowerShell:
             )
         try:
             return _result(answer)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise FasAnswerUnknown(f"{cmdlet.name} gave an answer that cannot be read: {one_line(error)}") from error
 
     def _run(self, cmdlet: Cmdlet) -> bytes:
@@ -213,7 +213,7 @@ def _typed(value: Argument) -> dict[str, object]:
 def _document(cmdlet: Cmdlet, written: bytes) -> dict[str, Any]:
     try:
         document = json.loads(base64.b64decode(written.strip(), validate=True))
-    except (binascii.Error, ValueError) as error:
+    except (binascii.Error, ValueError, RecursionError) as error:
         raise FasAnswerUnknown(f"{cmdlet.name} gave no whole answer: {one_line(error)}") from error
     if not isinstance(document, dict):
         raise FasAnswerUnknown(f"{cmdlet.name} gave an answer that cannot be read.")

@@ -34,7 +34,7 @@ class Refusal:
     disposition: int | None
 
 
-_CA = re.compile(r"\[\s*certifi?cate authority:\s*([^\]\r\n]{1,512}?)\s*\]", re.IGNORECASE)  # FAS writes "certifcate"
+_CA = re.compile(r"\[\s*+certifi?cate authority:\s*+([^\]\r\n]{1,512})\]", re.IGNORECASE)  # FAS writes "certifcate"
 _CODE = re.compile(r"CR_DISP_[A-Z_]{1,40}[^\[\]\r\n]{0,20}?\(code\s+([0-9]{1,10})\)|CR_DISP_([A-Z_]{1,40})")
 _NAMES = (
     "CR_DISP_INCOMPLETE",
@@ -54,7 +54,7 @@ def refusal_of(message: str) -> Refusal:
     if code is not None:
         name = f"CR_DISP_{code[2]}"
         disposition = int(code[1]) if code[1] else _NAMES.index(name) if name in _NAMES else None
-    return Refusal(certificate_authority=authority[1] if authority else None, disposition=disposition)
+    return Refusal(certificate_authority=authority[1].rstrip() if authority else None, disposition=disposition)
 
 
 def explain_disposition(code: int) -> Explanation:

@@ -497,3 +497,30 @@ def test_a_value_that_says_nothing_fails_no_test() -> None:
 def test_only_a_whole_xml_instant_is_one(text: str, read: datetime | None) -> None:
     """PSRP's date-times arrive as text; other text stays text."""
     assert instant(text) == read
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[certificate authority:" + " " * 30_000,
+        "serial" + " " * 30_000,
+        "not before" + " " * 30_000,
+        "CR_DISP_DENIED (code " + "9" * 5_000 + ")",
+    ],
+)
+def test_no_event_that_somebody_wrote_into_the_log_stops_the_reading(message: str) -> None:
+    """Whoever may log on to the server may write such an event; it ends in no endless search and no error."""
+    event = {"Id": 124, "TimeCreated": datetime(2026, 3, 2, tzinfo=UTC), "Message": message}
+    (failure,) = failures_of([event])
+    assert failure.certificate_authority is None
+    area = f"trust area {AREA} {message}"
+    assert set(installed_of([{**event, "Id": 1, "Message": area}])) == {AREA}
+
+
+def test_a_number_that_no_machine_counts_to_is_unknown() -> None:
+    """It comes from outside and must end no observation."""
+    found = {"Id": AREA, "Status": "Ok", "KeyLength": "9" * 5_000}
+    assert certificate_of(found).key_length is None
+
+
+AREA = "0f0e0d0c-0b0a-0908-0706-050403020100"

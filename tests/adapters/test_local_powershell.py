@@ -108,6 +108,7 @@ def test_a_machine_without_the_snapin_is_unreachable(tmp_path: Path) -> None:
     ("body", "said"),
     [
         ("print('Windows PowerShell')", "no whole answer"),
+        ("import base64; print(base64.b64encode(b'[' * 100_000).decode())", "no whole answer"),
         ("print('e30')", "no whole answer"),
         ("print('W10=')", "cannot be read"),
         ("print('e30=')", "cannot be read"),
