@@ -12,6 +12,7 @@ never waits for it. It lasts `SWITCH_HOLD` after the latest such act, so that a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ from evidence_service.adapters.renewal_rows import (
     step_detail,
     why,
 )
+from evidence_service.renewal.memory import in_vain
 from evidence_service.renewal.model import (
     STEP_KINDS,
     USABLE,
@@ -99,7 +101,7 @@ _WAITS = {StepKind.ENTER_MAINTENANCE, StepKind.SWITCH}
 _SUCCESS = {StepKind.VERIFY, StepKind.RETIRE}
 """What ends a renewal well."""
 _OPEN = or_(renewal_acts.c.result.is_(None), renewal_acts.c.result == Result.UNKNOWN.value)
-_FINAL = frozenset({Result.DONE, Result.FAILED, Result.NOT_DONE})
+_ANSWERED = frozenset({Result.DONE, Result.FAILED})
 
 
 def back_off(failures: int, longest: timedelta, jitter: float) -> timedelta:
@@ -253,7 +255,9 @@ class RenewalStore:
         with writing(self._engine) as connection:
             self._leases.check(connection, LEASE, epoch, now)
             row = _server_row(connection, server)
-            _count(connection, row, attempt.step, result, now)  # looks at what failed before
+            _count(
+                connection, row, replace(attempt, result=result, finding=finding), now
+            )  # looks at what failed before
             changed = connection.execute(
                 update(renewal_acts)
                 .where(renewal_acts.c.seq == attempt.seq, renewal_acts.c.server == server, _OPEN)
@@ -528,7 +532,7 @@ def _settle_by(connection: Connection, server: str, attempt: Attempt, result: Re
     """Settle what the act has fulfilled, or answered; the seqs. What is rolled back is settled when all of it is."""
     this: tuple[Any, ...]
     match attempt.step:
-        case Import(ask=seq) if result in _FINAL:
+        case Import(ask=seq) if result in _ANSWERED:
             this = (renewal_asks.c.seq == seq,)
         case Request() if result is Result.DONE:
             this = (renewal_asks.c.kind == AskKind.RENEW.value,)
@@ -542,19 +546,20 @@ def _settle_by(connection: Connection, server: str, attempt: Attempt, result: Re
     return sorted(settled.scalars())
 
 
-def _count(connection: Connection, row: Row[Any], act: Act, result: Result, now: datetime) -> None:
-    """Begin a back-off after a failure, and end it when what failed succeeds.
+def _count(connection: Connection, row: Row[Any], attempt: Attempt, now: datetime) -> None:
+    """Begin a back-off after an act in vain, and end it when what failed succeeds.
 
     Another act that succeeds does not end it: going back to the old certificate is no reason to try again sooner.
     """
-    if result is Result.FAILED:
+    act, result = attempt.step, attempt.result
+    if in_vain(attempt):
         failures = row.failures + 1
         not_before = now + back_off(failures, LONGEST_WAIT, row.jitter)
         _set(connection, row.name, failures=failures, not_before=not_before)
     elif result is Result.DONE and row.failures > 0:
-        statement = select(renewal_acts).where(
-            renewal_acts.c.server == row.name, renewal_acts.c.result == Result.FAILED.value
-        )
+        failing = renewal_acts.c.result == Result.FAILED.value
+        silent = (renewal_acts.c.result == Result.NOT_DONE.value) & renewal_acts.c.finding.is_not(None)
+        statement = select(renewal_acts).where(renewal_acts.c.server == row.name, or_(failing, silent))
         failed = connection.execute(statement.order_by(renewal_acts.c.seq.desc()).limit(1)).one_or_none()
         is_over = failed is None or _subject(read_attempt(failed).step) == _subject(act)
         if is_over or STEP_KINDS[type(act)] in _SUCCESS:

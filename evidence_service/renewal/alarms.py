@@ -10,7 +10,7 @@ from datetime import datetime
 
 from evidence_service.notices.model import About
 from evidence_service.renewal.certificate_alarms import CERTIFICATE_JUDGES
-from evidence_service.renewal.memory import recall
+from evidence_service.renewal.memory import in_vain, recall
 from evidence_service.renewal.model import (
     STEP_KINDS,
     Alert,
@@ -124,17 +124,18 @@ def _reach(known: Known) -> Iterator[Raised]:
 def _failing(known: Known) -> Iterator[Raised]:
     if known.view.failures < FAILURES_WARNING:
         return
-    failed = next((each for each in reversed(known.view.attempts.acts) if each.result is Result.FAILED), None)
+    failed = next((each for each in reversed(known.view.attempts.acts) if in_vain(each)), None)
     finding = None if failed is None else failed.finding
     what = "an act" if failed is None else act_text(failed)
     why = "" if finding is None else f" ({details(finding)})"
+    verb = "refused" if failed is None or failed.result is Result.FAILED else "did not answer"
     advice = RenewalReason.REFUSED_BY_FAS.advice if finding is None else finding.reason.advice
     yield Raised(
         kind="renewal_failing",
         key="" if failed is None else STEP_KINDS[type(failed.step)].value,
         severity=Severity.CRITICAL if known.is_urgent else Severity.WARNING,
         text=(
-            f"FAS server {known.view.name} refused {what} {known.view.failures} times{why}{until_text(known)}. {advice}"
+            f"FAS server {known.view.name} {verb} {what} {known.view.failures} times{why}{until_text(known)}. {advice}"
         ),
     )
 

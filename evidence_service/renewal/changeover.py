@@ -99,7 +99,7 @@ def _fails_since(situation: Situation, tested: datetime) -> bool:
 
 def leave_maintenance(situation: Situation) -> Step | None:
     """Users come back, whatever became of the renewal, unless its first switch is next."""
-    entered = situation.past.entered_for
+    entered = situation.entered_for
     if entered is None or situation.observation.maintenance is False:
         return None
     new = situation.candidate
@@ -113,7 +113,7 @@ def start_switching(situation: Situation) -> Step | None:
     new = situation.candidate
     if new is None or not _may_start(situation, new):
         return None
-    if situation.past.entered_for == new.id:
+    if situation.entered_for == new.id:
         return _switch(situation, new)
     old = situation.to_move(new)
     idle = all(situation.is_lost(each.authorization_certificate) for each in old)  # users are cut off already

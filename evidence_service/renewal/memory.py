@@ -6,8 +6,8 @@ Only acts that are known to be done count as done; one whose answer is unknown c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from evidence_service.renewal.model import (
@@ -28,6 +28,8 @@ from idp_certs.reasons import Finding
 
 SWITCH_TRIES = 2
 """FAS may refuse one switch, which a back-off follows; after the second, everything goes back (promise 47)."""
+VERIFY_TRIES = 3
+"""So many tests after a switch may get no answer; then they count as failed, because users wait for the end of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +72,9 @@ class Recalled:
     `withdrawn` the ids that we removed as requests. `moves` are the switches and roll-backs that were done, oldest
     first. `proofs` and `verifications` are the last of each certificate that was answered, `verified` the first success
     since the last switch to it; `retested` whether there was a second since the newest switch. `entered_for` is the
-    certificate for which we put the server into maintenance and have not yet left it. `given_up` are certificates that
-    nothing is switched to (again); `setbacks` what counts towards the limit of denials since `reset` (the last success
-    or a person's wish).
+    certificate for which we put the server into maintenance and have not yet left it; `refused_for` the same where FAS
+    answered that it did not. `given_up` are certificates that nothing is switched to (again); `setbacks` what counts
+    towards the limit of denials since `reset` (the last success or a person's wish).
     """
 
     unanswered: tuple[Attempt, ...]
@@ -84,6 +86,7 @@ class Recalled:
     verified: Mapping[str, datetime]
     retested: bool
     entered_for: str | None
+    refused_for: str | None
     given_up: Mapping[str, Setback]
     setbacks: tuple[Setback, ...]
     reset: datetime | None
@@ -130,7 +133,7 @@ def recall(attempts: Attempts) -> Recalled:
     moves = tuple(
         Move(step=each.step, at=each.result_at or each.at) for each in done if isinstance(each.step, (Switch, RollBack))
     )
-    answered = [each for each in acts if each.result in (Result.DONE, Result.FAILED)]
+    answered = list(_answered(acts))
     proofs = {each.step.certificate_id: each for each in answered if isinstance(each.step, Prove)}
     verifications, verified = _verifications(answered)
     given_up = _given_up(answered, proofs, verifications)
@@ -146,10 +149,31 @@ def recall(attempts: Attempts) -> Recalled:
         verified=verified,
         retested=_retested(answered),
         entered_for=_entered_for(done),
+        refused_for=_entered_for(answered),
         given_up=given_up,
         setbacks=_setbacks(withdrawals, given_up, reset),
         reset=reset,
     )
+
+
+def in_vain(attempt: Attempt) -> bool:
+    """Whether FAS refused the act, or gave no answer and did not do it; a crash of our own is neither."""
+    return attempt.result is Result.FAILED or (attempt.result is Result.NOT_DONE and attempt.finding is not None)
+
+
+def _answered(acts: Iterable[Attempt]) -> Iterator[Attempt]:
+    """What FAS answered; of tests that time out one after another, the last ones as failed."""
+    silent: dict[str, int] = {}
+    for each in acts:
+        if isinstance(each.step, Verify) and in_vain(each) and each.result is Result.NOT_DONE:
+            certificate_id = each.step.certificate_id
+            silent[certificate_id] = silent.get(certificate_id, 0) + 1
+            if silent[certificate_id] >= VERIFY_TRIES:
+                yield replace(each, result=Result.FAILED)
+        elif each.result in (Result.DONE, Result.FAILED):
+            if isinstance(each.step, Verify):
+                silent.pop(each.step.certificate_id, None)
+            yield each
 
 
 def _verifications(answered: list[Attempt]) -> tuple[dict[str, Attempt], dict[str, datetime]]:
@@ -177,12 +201,12 @@ def _retested(answered: list[Attempt]) -> bool:
     return tests > 1
 
 
-def _entered_for(done: list[Attempt]) -> str | None:
+def _entered_for(acts: list[Attempt]) -> str | None:
     entered = None
-    for each in done:
+    for each in acts:
         if isinstance(each.step, EnterMaintenance):
             entered = each.step.certificate_id
-        elif isinstance(each.step, LeaveMaintenance):
+        elif isinstance(each.step, LeaveMaintenance) and each.result is Result.DONE:
             entered = None
     return entered
 

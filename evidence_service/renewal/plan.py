@@ -29,7 +29,8 @@ from datetime import datetime, timedelta
 
 from evidence_service.renewal import applying, changeover
 from evidence_service.renewal.asks import asks_to_settle
-from evidence_service.renewal.model import Alert, Attempts, Observation, RenewalPolicy, Rest, Result, Step
+from evidence_service.renewal.memory import in_vain
+from evidence_service.renewal.model import Alert, Attempts, Observation, RenewalPolicy, Rest, Step
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.situation import Situation, weigh
 from evidence_service.renewal.timing import lead_findings, lifetime_of, renew_at
@@ -39,6 +40,8 @@ __all__ = ["JUDGES", "asks_to_settle", "plan_renewal"]
 
 SOON = timedelta(seconds=30)
 """How often FAS is read for what became of an act whose answer is unknown."""
+LONGEST_BACK_OFF = timedelta(hours=9)
+"""One that would last longer was computed by a clock that was wrong, and is over."""
 
 
 def plan_renewal(observation: Observation, attempts: Attempts, policy: RenewalPolicy, now: datetime) -> Step:
@@ -67,9 +70,9 @@ def _backing_off(situation: Situation) -> Step | None:
     The way back does not wait for the back-off of what made it necessary.
     """
     until = situation.attempts.not_before
-    if until is None or situation.now >= until:
+    if until is None or not situation.now < until <= situation.now + LONGEST_BACK_OFF:
         return None
-    failed = [each for each in situation.attempts.acts if each.result is Result.FAILED]
+    failed = [each for each in situation.attempts.acts if in_vain(each)]
     since = max((each.result_at or each.at for each in failed), default=None)
     if since is not None and any(each.at >= since for each in situation.attempts.asks):
         return None

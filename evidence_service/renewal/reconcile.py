@@ -52,7 +52,9 @@ def reconcile(
     for each in sorted(attempts.acts, key=lambda each: each.seq):
         if each.result not in (None, Result.UNKNOWN):
             continue
-        resolution = _resolve(observation, each, frozenset(taken), late=now >= each.at + policy.answer_grace)
+        resolution = _resolve(
+            observation, each, frozenset(taken), late=now >= (each.result_at or each.at) + policy.answer_grace
+        )
         if resolution is not None:
             found.append(resolution)
             taken.add(resolution.certificate_id or "")
@@ -68,6 +70,8 @@ def _resolve(observation: Observation, attempt: Attempt, taken: frozenset[str], 
     done = _is_done(observation, attempt)
     if done is None and not late:
         return None
+    if done is None and isinstance(attempt.step, EnterMaintenance):
+        done = True  # so that the server is taken out again, whatever else comes
     return Resolution(attempt=attempt, result=Result.DONE if done else Result.NOT_DONE)
 
 

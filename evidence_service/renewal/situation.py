@@ -61,6 +61,12 @@ class Situation:
         return self.observation.certificate(certificate_id)
 
     @property
+    def entered_for(self) -> str | None:
+        """The certificate for which we put the server into maintenance, also where FAS said no and yet did it."""
+        refused = self.past.refused_for if self.observation.maintenance is True else None
+        return self.past.entered_for or refused
+
+    @property
     def paused(self) -> bool:
         """Whether a person's pause lasts."""
         return self.attempts.paused_until is not None and self.now < self.attempts.paused_until

@@ -42,6 +42,7 @@ from evidence_service.adapters.renewal_store import (
     KEPT_ACTS,
     LEASE,
     LONGEST_SLEEP,
+    LONGEST_WAIT,
     SWITCH_HOLD,
     Conflict,
     DamagedRow,
@@ -75,6 +76,7 @@ from evidence_service.renewal.model import (
     Verify,
     Withdraw,
 )
+from evidence_service.renewal.plan import LONGEST_BACK_OFF
 from evidence_service.renewal.ports import NotLeader, Performed, RenewalMemory, SwitchTaken
 from evidence_service.renewal.reasons import RenewalReason
 from idp_certs.reasons import Finding, TrustReason
@@ -454,6 +456,36 @@ def test_back_off_survives_restarts(world: World) -> None:
     assert status.last_failed.finding == REFUSED
     world.did(request_for(), server=B)
     assert (world.store.attempts(B).not_before, world.store.status(B).failures) == (None, 0)
+
+
+def test_an_act_in_vain_begins_a_back_off_also_without_an_answer(world: World) -> None:
+    """Promise 51: a test that times out again and again does not hammer the CA; a crash of our own is no failure."""
+    unknown = Finding(reason=RenewalReason.ANSWER_UNKNOWN, presented="no answer within 180 s")
+    attempt = world.did(VERIFY, Performed(result=Result.UNKNOWN, finding=unknown))
+    assert world.store.status(A).failures == 0
+    world.store.resolve(A, replace(attempt, finding=unknown), Result.NOT_DONE, None, epoch=world.epoch, now=NOW)
+    assert world.store.attempts(A).not_before == NOW + MINUTE
+    world.did(VERIFY, Performed(result=Result.NOT_DONE, finding=SILENT))
+    assert (world.store.attempts(A).not_before, world.store.status(A).failures) == (NOW + 2 * MINUTE, 2)
+    world.did(VERIFY)
+    assert (world.store.attempts(A).not_before, world.store.status(A).failures) == (None, 0)
+    world.store.resolve(A, world.begin(VERIFY), Result.NOT_DONE, None, epoch=world.epoch, now=NOW)
+    assert world.store.attempts(A).not_before is None
+
+
+def test_the_longest_back_off_is_the_one_that_the_plan_believes() -> None:
+    """Promise 51: none that is stored counts as computed by a wrong clock."""
+    assert back_off(100, LONGEST_WAIT, 1.0) == LONGEST_BACK_OFF
+
+
+def test_an_answer_that_did_not_reach_fas_is_still_to_be_imported(world: World) -> None:
+    """Who brought it need not bring it again."""
+    ask = world.store.ask(A, AskKind.IMPORT, now=NOW, actor=ACTOR, payload=b"\x30")
+    act = Import(certificate_id="new", response=b"\x30", ask=ask.seq)
+    world.did(act, Performed(result=Result.NOT_DONE, finding=SILENT))
+    assert world.store.attempts(A).asks == (ask,)
+    world.did(act)
+    assert world.store.attempts(A).asks == ()
 
 
 def test_servers_that_fail_together_come_back_one_by_one() -> None:

@@ -215,7 +215,7 @@ RECONCILED: dict[str, tuple[Act, Observation, str]] = {
     "in maintenance": (ENTER, replace(SERVES, maintenance=True), "done"),
     "not in maintenance": (ENTER, SERVES, "not_done"),
     "out of maintenance": (LEAVE, SERVES, "done"),
-    "maintenance cannot be read": (ENTER, replace(SERVES, maintenance=None), "open"),
+    "leaving maintenance cannot be read": (LEAVE, replace(SERVES, maintenance=None), "open"),
     "a proof can be repeated": (PROVE, SERVES, "not_done"),
     "a test can be repeated": (verified(), SERVES, "not_done"),
 }
@@ -234,6 +234,25 @@ def test_reading_fas_tells(sentence: str, result: Result | None) -> None:
     shown = [f"{each.result} {each.certificate_id or ''}".strip() for each in early]
     assert shown == ([] if expected == "open" else [expected])
     assert [each.result.value for each in late] == ["not_done" if expected == "open" else expected.split()[0]]
+
+
+def test_a_server_that_may_be_in_maintenance_counts_as_in_it() -> None:
+    """Where FAS does not tell, it is taken out again in the end, and never forgotten there."""
+    observation = replace(SERVES, maintenance=None)
+    attempts = did((ENTER, Result.UNKNOWN), until=NOW)
+    assert reconcile(observation, attempts, PLAIN, NOW + 14 * MINUTE) == ()
+    (resolution,) = reconcile(observation, attempts, PLAIN, NOW + 15 * MINUTE)
+    assert resolution.result is Result.DONE
+
+
+def test_the_grace_begins_when_the_call_ends() -> None:
+    """A call that was waited for as long as the grace is no reason to ask the CA again at once."""
+    (attempt,) = did((requested(), Result.UNKNOWN), until=NOW).acts
+    ended = replace(attempt, result_at=NOW + HOUR)
+    attempts = Attempts(jitter=0.0, acts=(ended,))
+    assert reconcile(seen(certificate()), attempts, PLAIN, NOW + HOUR + 14 * MINUTE) == ()
+    (resolution,) = reconcile(seen(certificate()), attempts, PLAIN, NOW + HOUR + 15 * MINUTE)
+    assert resolution.result is Result.NOT_DONE
 
 
 def test_a_request_that_turns_up_late_is_adopted_and_not_repeated() -> None:
