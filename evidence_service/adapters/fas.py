@@ -283,7 +283,7 @@ def _test_reason(act: Act) -> RenewalReason:
 
 
 def _finding(reason: RenewalReason, cmdlet: Cmdlet, errors: tuple[ErrorRecord, ...], expected: str = "") -> Finding:
-    words = "; ".join(each.message.strip() for each in errors)
+    words = one_line("; ".join(each.message.strip() for each in errors))
     return Finding(reason=reason, expected=expected, presented=words, where=cmdlet.name)
 
 

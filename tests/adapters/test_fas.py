@@ -517,6 +517,15 @@ def test_no_event_that_somebody_wrote_into_the_log_stops_the_reading(message: st
     assert set(installed_of([{**event, "Id": 1, "Message": area}])) == {AREA}
 
 
+def test_the_words_of_fas_are_one_line_that_a_person_can_read() -> None:
+    """They go into the journal, mails and the terminal, and come from outside."""
+    flood = error("no\r\n" + "x" * 10_000_000)
+    performed = fas({**FARM, "Remove-FasAuthorizationCertificate": flood})[0].perform(RETIRE)
+    assert performed.finding is not None
+    assert performed.finding.presented.startswith("no xxx")
+    assert len(performed.finding.presented) == 500
+
+
 def test_a_number_that_no_machine_counts_to_is_unknown() -> None:
     """It comes from outside and must end no observation."""
     found = {"Id": AREA, "Status": "Ok", "KeyLength": "9" * 5_000}
