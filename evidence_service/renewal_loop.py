@@ -26,9 +26,8 @@ from evidence_service.renewal.ports import Fas, NotLeader
 from evidence_service.renewal.tick import AtPoint, Ticked, Ticker
 
 LEASE_LENGTH = timedelta(seconds=30)
-EXTEND_SECONDS = 10.0
-LEASE_MARGIN_SECONDS = 5.0
-"""Nothing is begun in the last seconds of a lease: writing the intent and sending the cmdlet take a moment."""
+EXTEND_SHARE, MARGIN_SHARE = 1 / 3, 1 / 6
+"""When a lease is extended, and the last of it, in which nothing is begun: the intent and the cmdlet take a moment."""
 FAILED_SECONDS, DAMAGED_SECONDS = 1.0, 60.0
 """How long a server is left alone after a failure of the database, or of our own."""
 MOST_TICKS = 40
@@ -52,6 +51,7 @@ class RenewalLoop:
         opens: Callable[[FasServer, AtPoint | None], Fas] = open_fas,
         at_point: AtPoint | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        lease_length: timedelta = LEASE_LENGTH,
     ) -> None:
         """Work on an open database. `told` is called after each tick, with what came of it."""
         self.store = RenewalStore(engine)
@@ -64,6 +64,7 @@ class RenewalLoop:
         self._opens = opens
         self._at_point = at_point
         self._monotonic = monotonic
+        self._lease_length = lease_length
         self._revocations = Revocations(farm.revocation_lists, clock=clock)
         self._lease: Lease | None = None
         self._leads_until = 0.0
@@ -133,14 +134,14 @@ class RenewalLoop:
         return {name: thread for name, thread in self._running.items() if thread.is_alive()}
 
     def _lead(self) -> Lease | None:
-        if self._monotonic() - self._extended < EXTEND_SECONDS:
+        asked, length = self._monotonic(), self._lease_length.total_seconds()
+        if asked - self._extended < length * EXTEND_SHARE:
             return self._lease
-        asked = self._monotonic()
-        lease = self._leases.acquire(LEASE, owner=self._owner, now=self._clock(), length=LEASE_LENGTH)
-        self._extended = asked if lease is not None else asked - EXTEND_SECONDS + 1.0
+        lease = self._leases.acquire(LEASE, owner=self._owner, now=self._clock(), length=self._lease_length)
+        self._extended = asked if lease is not None else asked - length * EXTEND_SHARE + 1.0
         if lease is not None:
             # Counted from before the database was asked, by a clock that nobody sets.
-            self._leads_until = asked + LEASE_LENGTH.total_seconds() - LEASE_MARGIN_SECONDS
+            self._leads_until = asked + length * (1 - MARGIN_SHARE)
             if self._lease is None or self._lease.epoch != lease.epoch:
                 _log.info("renewal_leads", owner=self._owner, epoch=lease.epoch)
                 self._configured = False
@@ -152,6 +153,27 @@ class RenewalLoop:
             _log.warning("renewal_lead_lost", owner=self._owner)
         self._lease = lease
         return lease
+
+    def _still_leads(self, began_under: Lease) -> bool:
+        """Whether nobody else can have led since this lease was taken, nor can now.
+
+        Both clocks are asked: one stands still while a machine is suspended, the other may be set.
+        """
+        lease = self._lease
+        if lease is None or lease.epoch != began_under.epoch:
+            return False
+        return self._monotonic() < self._leads_until and self._clock() < lease.held_until
+
+    def _checking(self, lease: Lease) -> AtPoint:
+        """Asks once more before each cmdlet that changes something: opening a session may have taken long."""
+
+        def at_point(point: str) -> None:
+            if self._at_point is not None:
+                self._at_point(point)
+            if point.endswith(":before") and not self._still_leads(lease):
+                raise NotLeader("the lease of this process ended; the cmdlet was not sent")
+
+        return at_point
 
     def _guarded(self, server: FasServer, lease: Lease) -> None:
         try:
@@ -171,12 +193,12 @@ class RenewalLoop:
         ticker = Ticker(
             memory=self.store,
             epoch=lease.epoch,
-            leads=lambda: self._monotonic() < self._leads_until,
+            leads=lambda: self._still_leads(lease),
             clock=self._clock,
             mark=self._revocations.mark,
             at_point=self._at_point,
         )
-        fas = self._opens(server, self._at_point)
+        fas = self._opens(server, self._checking(lease))
         for _ in range(MOST_TICKS):
             ticked = ticker.tick(server, fas)
             _say(ticked)
