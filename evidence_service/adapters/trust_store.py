@@ -25,6 +25,7 @@ from evidence_service.adapters.database import (
     certificate_history,
     documents,
     idps,
+    outbox,
     reading,
     rollovers,
     source_states,
@@ -70,7 +71,7 @@ from evidence_service.adapters.source_rows import (
     read_sources,
     write_source,
 )
-from evidence_service.notices.alarms import alarm_message, worth_telling
+from evidence_service.notices.alarms import alarm_fact, alarm_message, worth_telling
 from evidence_service.notices.model import About
 from idp_certs.alarms import Alarm, Severity, UnknownKey
 from idp_certs.model import GOOD, Acceptance, CertificateState, SigningCertificate
@@ -123,6 +124,10 @@ _BY_HAND = {
 
 _FUTURE = timedelta(days=1)
 _ABOUT_IDPS = frozenset({About.IDP.value})
+_SEVERITIES = tuple(Severity)
+"""The least severe first."""
+COMES_AND_GOES, TOLD_AGAIN_AFTER = timedelta(hours=1), timedelta(days=1)
+"""An alarm that ended no longer ago comes and goes, and people are told of it again after so long."""
 _SUPERSEDED_KEPT = 16
 """Holds of one IdP that ended undecided."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -614,10 +619,11 @@ class TrustStore:
     ) -> tuple[tuple[StoredAlarm, ...], tuple[StoredAlarm, ...]]:
         """Make `alarms` the open ones of those `about` these kinds of things; returns which were raised and cleared.
 
-        Each alarm is about one of `about`. What is raised is put into the outbox in the same transaction, so that
-        nobody is told of it twice while it stands, and of several levels reached at once only of the closest.
+        Each alarm is about one of `about`. What is raised, or became more severe, is put into the outbox in the same
+        transaction, so that nobody is told of it twice while it stands, and of several levels reached at once only of
+        the closest. One that comes and goes is told once a day: nobody who was told of it heard that it ended.
         """
-        wanted = {_identity(each): each for each in alarms}
+        wanted = {_identity(each): each for each in map(_storable, alarms)}
         with reading(self._engine) as connection:
             if _alarm_texts(_open(connection, about)) == _alarm_texts(wanted):
                 return (), ()
@@ -648,8 +654,7 @@ class TrustStore:
                         )
                     )
             raised = [each for identity, each in _open(connection, about).items() if identity not in standing]
-            for told in worth_telling([each for identity, each in wanted.items() if identity not in standing]):
-                put(connection, alarm_message(told, raised_at=now), now)
+            _tell(connection, wanted, standing, now)
             for act, concerned in (("alarm_raised", raised), ("alarm_cleared", cleared)):
                 for each in concerned:
                     detail = {
@@ -1133,6 +1138,47 @@ _AlarmIdentity = tuple[str, str, str, str]
 
 def _identity(alarm: Alarm) -> _AlarmIdentity:
     return alarm.about, alarm.kind, alarm.entity_id, alarm.key
+
+
+def _storable(alarm: Alarm) -> Alarm:
+    """With nothing in it that no database takes: a name that FAS reports could otherwise end all alarms."""
+    entity_id, key, text = printable(alarm.entity_id), printable(alarm.key), printable(alarm.text)
+    return replace(alarm, entity_id=entity_id, key=key, text=text)
+
+
+def _tell(
+    connection: Connection,
+    wanted: Mapping[_AlarmIdentity, Alarm],
+    standing: Mapping[_AlarmIdentity, StoredAlarm],
+    now: datetime,
+) -> None:
+    """Put what people are told of into the outbox."""
+    for told in worth_telling([each for identity, each in wanted.items() if identity not in standing]):
+        if not _was_told_lately(connection, told, now):
+            put(connection, alarm_message(told, raised_at=now), now)
+    for identity, old in standing.items():
+        new = wanted.get(identity)
+        if new is not None and _SEVERITIES.index(new.severity) > _SEVERITIES.index(old.severity):
+            put(connection, alarm_message(new, raised_at=old.raised_at, risen=True), now)
+
+
+def _was_told_lately(connection: Connection, alarm: Alarm, now: datetime) -> bool:
+    """Whether it ended within the hour, and people were told of it as severe as it is within the day."""
+    same = (
+        alarm_rows.c.about == alarm.about,
+        alarm_rows.c.kind == alarm.kind,
+        alarm_rows.c.entity_id == alarm.entity_id,
+        alarm_rows.c.key == alarm.key,
+    )
+    statement = select(alarm_rows.c.raised_at, alarm_rows.c.cleared_at)
+    before = connection.execute(statement.where(*same, alarm_rows.c.cleared_at > now - TOLD_AGAIN_AFTER)).all()
+    if not any(now - row.cleared_at < COMES_AND_GOES for row in before):
+        return False
+    raised = [row.raised_at for row in before if now - row.raised_at < TOLD_AGAIN_AFTER]
+    facts = [printable(alarm_fact(alarm, at, risen=risen)) for at in raised for risen in (False, True)]
+    severe = [each.value for each in _SEVERITIES[_SEVERITIES.index(alarm.severity) :]]
+    told = select(outbox.c.seq).where(outbox.c.fact.in_(facts), outbox.c.severity.in_(severe))
+    return connection.execute(told.limit(1)).first() is not None
 
 
 def _open(connection: Connection, about: frozenset[str] | None) -> dict[_AlarmIdentity, StoredAlarm]:

@@ -64,16 +64,22 @@ _LEVEL = re.compile(r"(?:(?P<thing>.*):)?\d+(?:d|h|%)", re.DOTALL)
 """The key of an alarm that is one of several levels of the same thing: 30 days, 14 days, 7 days."""
 
 
-def alarm_message(alarm: Alarm, *, raised_at: datetime) -> Message:
-    """What is told of this alarm, raised at `raised_at` (UTC).
+def alarm_fact(alarm: Alarm, raised_at: datetime, *, risen: bool = False) -> str:
+    """The name of the fact that this alarm was raised at `raised_at` (UTC), or has become more severe since.
 
-    An alarm that cleared and was raised again is another fact, so that it is told again.
+    An alarm that cleared and was raised again is another fact.
     """
+    since = raised_at.isoformat()
+    return f"alarm:{alarm.about}:{alarm.kind}:{alarm.entity_id}:{alarm.key}:{since}" + f":{alarm.severity}" * risen
+
+
+def alarm_message(alarm: Alarm, *, raised_at: datetime, risen: bool = False) -> Message:
+    """What is told of this alarm, raised at `raised_at` (UTC); `risen`: of its being more severe than it was."""
     about = About(alarm.about) if alarm.about in tuple(About) else About.SERVICE
     title = f"{alarm.entity_id}: {_TITLES.get(alarm.kind, alarm.kind.replace('_', ' '))}"
     number = dict(alarm.facts).get(REQUEST_NUMBER)
     return Message(
-        fact=f"alarm:{alarm.about}:{alarm.kind}:{alarm.entity_id}:{alarm.key}:{raised_at.isoformat()}",
+        fact=alarm_fact(alarm, raised_at, risen=risen),
         kind=alarm.kind,
         about=about,
         subject=alarm.entity_id,

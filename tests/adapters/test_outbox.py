@@ -338,6 +338,39 @@ def test_an_alarm_is_told_once_while_it_stands_and_again_when_it_comes_back(engi
     assert len(stored(engine)) == 2
 
 
+def test_an_alarm_that_becomes_more_severe_is_told_again_once(engine: Engine) -> None:
+    """A warning that becomes critical reaches those who are told of what is urgent alone; milder words reach nobody."""
+    store, clock = TrustStore(engine), Clock()
+    severe = replace(ALARM, severity=Severity.CRITICAL)
+    night = Way(name="webhook:night", urgent_only=True)
+    for each in (ALARM, severe, severe, ALARM, severe):
+        store.sync_alarms([each], clock.now, about=FAS)
+        courier(engine, (night,), clock).deliver_due()
+        clock.now += MINUTE
+    assert [each.message.severity for each in night.arrived] == [Severity.CRITICAL]
+    assert [each.message.severity for each in stored(engine)] == [Severity.CRITICAL, Severity.WARNING]
+
+
+def test_an_alarm_that_comes_and_goes_is_told_once_a_day(engine: Engine) -> None:
+    """Who was told hears of no end, so that its return says nothing new; as something worse it does."""
+    store = TrustStore(engine)
+    for step in range(2 * 24 * 6):
+        store.sync_alarms([ALARM] if step % 2 == 0 else [], NOW + step * 10 * MINUTE, about=FAS)
+    assert len(stored(engine)) == 2
+    store.sync_alarms([replace(ALARM, severity=Severity.CRITICAL)], NOW + 2 * DAY, about=FAS)
+    assert next(each.message.severity for each in stored(engine)) is Severity.CRITICAL
+
+
+def test_a_name_that_no_database_takes_ends_no_alarm(engine: Engine) -> None:
+    """A definition may be called anything: its alarm stands, escaped, and so do all others; once."""
+    odd = replace(ALARM, key="\ud800", text="Definition \ud800 is odd.")
+    store = TrustStore(engine)
+    raised, _ = store.sync_alarms([odd, ALARM], NOW, about=FAS)
+    assert [each.text for each in raised] == ["Definition \\ud800 is odd.", "Look."]
+    assert store.sync_alarms([odd, ALARM], NOW + HOUR, about=FAS) == ((), ())
+    assert len(stored(engine)) == 2
+
+
 def test_who_looks_at_servers_clears_nothing_about_idps(engine: Engine) -> None:
     """Each caller's alarms are its own, also where two kinds of things have one name."""
     store = TrustStore(engine)
