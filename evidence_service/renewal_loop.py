@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from datetime import datetime, timedelta
 
 import structlog
@@ -23,11 +24,15 @@ from evidence_service.adapters.revocation import RevocationProblem, Revocations
 from evidence_service.renewal.farm import Farm, FasServer
 from evidence_service.renewal.model import STEP_KINDS
 from evidence_service.renewal.ports import Fas, NotLeader
+from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.tick import AtPoint, Ticked, Ticker
+from idp_certs.reasons import Finding
 
 LEASE_LENGTH = timedelta(seconds=30)
 EXTEND_SHARE, MARGIN_SHARE = 1 / 3, 1 / 6
 """When a lease is extended, and the last of it, in which nothing is begun: the intent and the cmdlet take a moment."""
+KEEP_SECONDS = 0.2
+"""How often is looked, while a round waits for a server, whether the lease is to be extended."""
 FAILED_SECONDS, DAMAGED_SECONDS = 1.0, 60.0
 """How long a server is left alone after a failure of the database, or of our own."""
 MOST_TICKS = 40
@@ -101,7 +106,7 @@ class RenewalLoop:
             for name in self.store.due(self._clock()):
                 server = self._farm.server(name)
                 if server is not None:
-                    fine = self._ticks(server, lease) and fine
+                    fine = self._ticked(server, lease) and fine
         finally:
             self.end(seconds=0)
         return fine
@@ -175,6 +180,43 @@ class RenewalLoop:
 
         return at_point
 
+    def _ticked(self, server: FasServer, lease: Lease) -> bool:
+        """Tick one server of a round while the lease is kept; what is wrong with it alone ends no round."""
+        ticks: Future[bool] = Future()
+
+        def run() -> None:
+            try:
+                ticks.set_result(self._ticks(server, lease))
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+                ticks.set_exception(error)
+
+        thread = threading.Thread(target=run, name=f"renewal:{server.name}", daemon=True)
+        self._running[server.name] = thread
+        thread.start()
+        while not wait([ticks], KEEP_SECONDS).done:
+            self._lead()
+        thread.join()
+        try:
+            return ticks.result()
+        except DamagedRow as error:
+            _log.error("renewal_failed", fas_server=server.name, problem=str(error))
+        except (NotLeader, StoreUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, other servers go on
+            self._crashed(server, lease, error)
+        return False
+
+    def _crashed(self, server: FasServer, lease: Lease, error: Exception) -> None:
+        """Say it in the log, and make it known like a server that does not answer: with a back-off and an alarm."""
+        _log.error("renewal_failed", fas_server=server.name, problem=type(error).__name__, exc_info=error)
+        finding = Finding(
+            reason=RenewalReason.NOT_UNDERSTOOD,
+            expected="an answer that this service can work with",
+            presented=f"{type(error).__name__} in this service; its log says where",
+            where=server.name,
+        )
+        self.store.missed(server.name, finding, epoch=lease.epoch, now=self._clock())
+
     def _guarded(self, server: FasServer, lease: Lease) -> None:
         try:
             self._ticks(server, lease)
@@ -185,8 +227,20 @@ class RenewalLoop:
             # The server is due still, and damage does not mend itself.
             time.sleep(DAMAGED_SECONDS if isinstance(error, DamagedRow) else FAILED_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever it is, other servers go on
-            _log.error("renewal_failed", fas_server=server.name, problem=type(error).__name__, exc_info=error)
-            time.sleep(DAMAGED_SECONDS)
+            try:
+                self._crashed(server, lease, error)
+            except Exception as again:  # noqa: BLE001 - the server is due still
+                _log.error("renewal_failed", fas_server=server.name, problem=type(again).__name__)
+                time.sleep(DAMAGED_SECONDS)
+
+    def _tell(self, server: FasServer, ticked: Ticked) -> None:
+        """Whatever keeps people from being told, certificates are renewed."""
+        try:
+            self._told(server, ticked)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - told again after the next tick
+            _log.error("renewal_not_told", fas_server=server.name, problem=type(error).__name__, exc_info=error)
 
     def _ticks(self, server: FasServer, lease: Lease) -> bool:
         """Tick until nothing is to be done at once; whether it answered and nothing failed."""
@@ -202,7 +256,7 @@ class RenewalLoop:
         for _ in range(MOST_TICKS):
             ticked = ticker.tick(server, fas)
             _say(ticked)
-            self._told(server, ticked)
+            self._tell(server, ticked)
             if ticked.problem is not None:
                 return False
             if ticked.performed is not None and ticked.performed.finding is not None:
