@@ -8,7 +8,9 @@ again for 14 days, at stored times, and then counts as undelivered.
 from __future__ import annotations
 
 import json
+import queue
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,14 +20,15 @@ from typing import Any
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, Engine, Row, and_, delete, exists, func, select, update
+from sqlalchemy import Connection, Engine, Row, and_, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evidence_service.adapters.database import deliveries, outbox, reading, writing
 from evidence_service.adapters.idp_rows import printable
 from evidence_service.adapters.sending import Channel, NotDelivered, Outgoing
-from evidence_service.notices.model import Message
+from evidence_service.notices.model import About, Audience, Message
 from evidence_service.notices.undelivered import KIND, WAITING_ALARM, Undelivered
+from idp_certs.alarms import Severity
 
 _log = structlog.get_logger(__name__)
 _jitter = SystemRandom().random
@@ -40,6 +43,8 @@ LATE_CHANNEL = timedelta(days=1)
 _IN_HAND = timedelta(minutes=5)
 """How long nobody else takes a delivery that is being tried; a process that died has it tried again after that."""
 _MAX_DOUBLINGS = 6
+SEND_SECONDS = 120.0
+"""How long one channel may keep the others waiting; each step of its protocol has a shorter time of its own."""
 
 
 class DeliveryState(StrEnum):
@@ -138,7 +143,8 @@ class Outbox:
         """
         due = (
             deliveries.c.state == DeliveryState.QUEUED.value,
-            deliveries.c.next_attempt_at <= now,
+            # What is planned for later than we ever plan was planned by a clock that was wrong.
+            or_(deliveries.c.next_attempt_at <= now, deliveries.c.next_attempt_at > now + LAST_RETRY),
             deliveries.c.channel.in_(channels),
         )
         with reading(self._engine) as connection:
@@ -180,6 +186,21 @@ class Outbox:
     def abandoned(self, delivery: Delivery, problem: str) -> None:
         """It is not tried again."""
         self._set(delivery, state=DeliveryState.ABANDONED.value, problem=printable(problem))
+
+    def give_up_others(self, channels: Sequence[str], now: datetime) -> None:
+        """What waits for a channel that is configured no more is given up after a day; until then it may come back."""
+        old = exists().where(outbox.c.seq == deliveries.c.message_seq, outbox.c.created_at <= now - LATE_CHANNEL)
+        waits = (
+            deliveries.c.state == DeliveryState.QUEUED.value,
+            deliveries.c.channel.not_in(channels),
+            old,
+        )
+        with reading(self._engine) as connection:
+            if connection.execute(select(deliveries.c.message_seq).where(*waits).limit(1)).first() is None:
+                return
+        values = {"state": DeliveryState.ABANDONED.value, "problem": "the channel is configured no more"}
+        with writing(self._engine) as connection:
+            connection.execute(update(deliveries).where(*waits).values(values))
 
     def undelivered(self, now: datetime) -> tuple[Undelivered, ...]:
         """What did not reach people, by channel: for the banner, the metrics and the alarm."""
@@ -253,11 +274,20 @@ class Outbox:
 class Courier:
     """Takes what is due to the channels; for a thread of its own, since a channel may take long to answer."""
 
-    def __init__(self, engine: Engine, channels: Sequence[Channel], clock: Callable[[], datetime]) -> None:
-        """Deliver by these channels; `clock` answers in UTC."""
+    def __init__(
+        self,
+        engine: Engine,
+        channels: Sequence[Channel],
+        clock: Callable[[], datetime],
+        *,
+        send_seconds: float = SEND_SECONDS,
+    ) -> None:
+        """Deliver by these channels; `clock` answers in UTC. `send_seconds` is for tests."""
         self._outbox = Outbox(engine)
         self._channels = {each.name: each for each in channels}
         self._clock = clock
+        self._send_seconds = send_seconds
+        self._hanging: dict[str, threading.Thread] = {}
 
     def deliver_due(self, stopping: Callable[[], bool] = lambda: False) -> int:
         """Try everything that is due once; returns how many were delivered. Raises StoreUnavailable.
@@ -265,6 +295,7 @@ class Courier:
         A channel that does not answer is left alone for the rest of the pass. Ends early when `stopping` says so.
         """
         self._outbox.queue(tuple(self._channels.values()), self._clock())
+        self._outbox.give_up_others(tuple(self._channels), self._clock())
         self._outbox.prune(self._clock())
         answering, delivered = set(self._channels), 0
         while answering and not stopping():
@@ -279,7 +310,7 @@ class Courier:
 
     def _try(self, delivery: Delivery) -> NotDelivered | None:
         told = {"channel": delivery.channel, "message": delivery.outgoing.id, "kind": delivery.outgoing.message.kind}
-        problem = _sent(self._channels[delivery.channel], delivery.outgoing)
+        problem = self._sent(self._channels[delivery.channel], delivery.outgoing)
         now = self._clock()
         if problem is None:
             self._outbox.delivered(delivery, now)
@@ -292,6 +323,22 @@ class Courier:
             self._outbox.failed(delivery, str(problem), again, whole_channel=problem.whole_channel)
             _log.warning("message_not_delivered", problem=str(problem), again_at=again.isoformat(), **told)
         return problem
+
+    def _sent(self, channel: Channel, outgoing: Outgoing) -> NotDelivered | None:
+        """As `_sent`, for no longer than others may wait, whatever a server, a name or a directory keeps it with."""
+        before = self._hanging.get(channel.name)
+        if before is not None and before.is_alive():
+            return NotDelivered("it is still kept waiting by the attempt before", whole_channel=True)
+        answers: queue.SimpleQueue[NotDelivered | None] = queue.SimpleQueue()
+        thread = threading.Thread(
+            target=lambda: answers.put(_sent(channel, outgoing)), name=f"sends {channel.name}", daemon=True
+        )
+        thread.start()
+        try:
+            return answers.get(timeout=self._send_seconds)
+        except queue.Empty:
+            self._hanging[channel.name] = thread
+            return NotDelivered(f"no end after {self._send_seconds:g} s; see what keeps it", whole_channel=True)
 
 
 def _sent(channel: Channel, outgoing: Outgoing) -> NotDelivered | None:
@@ -342,4 +389,20 @@ def _dump(message: Message) -> str:
 
 
 def _load(text: str) -> Message:
-    return msgspec.convert(json.loads(text), type=Message)
+    try:
+        return msgspec.convert(json.loads(text), type=Message)
+    except ValueError:
+        return _DAMAGED  # told in its place, so that it neither vanishes nor holds up all others
+
+
+_DAMAGED = Message(
+    fact="damaged",
+    kind="message_damaged",
+    about=About.SERVICE,
+    subject="fas-evidence",
+    severity=Severity.WARNING,
+    audience=Audience.OPERATORS,
+    title="fas-evidence: a stored message cannot be read",
+    paragraphs=("It was changed from outside, or written by a later release. What it told of is in the journal.",),
+    todo=("See what stands: `fas-evidence alarm list`.",),
+)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 
 from evidence_service.adapters import database
 from evidence_service.adapters.channels import open_channels
@@ -247,6 +248,65 @@ def test_a_message_that_breaks_a_channel_is_known_and_the_next_goes_out(engine: 
     assert len(mail.tried) == 2
     (undelivered,) = Outbox(engine).undelivered(clock.now)
     assert undelivered.problem == "an internal error, ZeroDivisionError; see the log"
+
+
+def test_a_channel_that_never_ends_keeps_no_other_waiting(engine: Engine) -> None:
+    """It is left alone while it hangs, with the reason, and mail goes out."""
+    clock, mail = Clock(), Way()
+    released, begun = threading.Event(), []
+
+    class Tarpit(Way):
+        def send(self, outgoing: Outgoing) -> None:
+            begun.append(outgoing)
+            released.wait(60)
+
+    hook = Tarpit(name="a:slow")
+    written(engine, "a", "b")
+    there = Courier(engine, (hook, mail), clock, send_seconds=0.05)
+    assert there.deliver_due() == 2
+    assert "no end after" in Outbox(engine).undelivered(clock.now)[0].problem
+    clock.now += HOUR
+    there.deliver_due()
+    assert "the attempt before" in Outbox(engine).undelivered(clock.now)[0].problem
+    assert (len(begun), len(mail.arrived)) == (1, 2)
+    released.set()
+
+
+@pytest.mark.parametrize("jump", [DAY, 3650 * DAY])
+def test_an_attempt_planned_by_a_wrong_clock_is_due(engine: Engine, jump: timedelta) -> None:
+    """A clock that was ahead for a moment does not keep messages back."""
+    clock, mail = Clock(NOW + jump), Way(problem=down())
+    written(engine, "a", now=clock.now)
+    there = courier(engine, (mail,), clock)
+    there.deliver_due()
+    clock.now, mail.problem = NOW, None
+    assert there.deliver_due() == 1
+
+
+def test_a_channel_that_is_configured_no_more_is_no_alarm_for_ever(engine: Engine) -> None:
+    """What waits for it is kept for a day, should it come back, then given up, and after that no longer told."""
+    clock, hook, mail = Clock(), Way(name="webhook:old", problem=down()), Way()
+    written(engine, "a")
+    courier(engine, (hook,), clock).deliver_due()
+    there = courier(engine, (mail,), clock)
+    clock.now += 23 * HOUR
+    there.deliver_due()
+    assert [each.waiting for each in Outbox(engine).undelivered(clock.now)] == [1]
+    clock.now += 2 * HOUR
+    there.deliver_due()
+    (given_up,) = Outbox(engine).undelivered(clock.now)
+    assert (given_up.waiting, given_up.abandoned, given_up.problem) == (0, 1, "the channel is configured no more")
+    assert Outbox(engine).undelivered(clock.now + 3 * DAY) == ()
+
+
+def test_a_message_that_cannot_be_read_is_told_of_and_holds_up_no_other(engine: Engine) -> None:
+    """Changed from outside: people hear that there was one, and the rest goes out."""
+    mail = Way()
+    written(engine, "a", "b")
+    with writing(engine) as connection:
+        connection.execute(update(database.outbox).where(database.outbox.c.fact == "a").values(message='{"kind": 1}'))
+    assert courier(engine, (mail,), Clock()).deliver_due() == 2
+    assert [each.message.kind for each in mail.arrived] == ["message_damaged", "approval_needed"]
 
 
 def test_two_couriers_do_not_send_the_same_message(engine: Engine) -> None:
