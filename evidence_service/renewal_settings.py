@@ -13,8 +13,11 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import time, timedelta
+from email.errors import HeaderParseError
+from email.headerregistry import Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography import x509
@@ -72,6 +75,13 @@ def _long(value: object) -> timedelta:
     return span
 
 
+def _look(value: object) -> timedelta:
+    span = _long(value)
+    if span > timedelta(days=1):
+        raise ValueError("at most 1d: alarms and reminders are as late as that")
+    return span
+
+
 def _lead(value: object) -> int | float:
     """Days, or a share below 1."""
     problem = 'expected whole days such as "60d", or a share of the lifetime such as "33%"'
@@ -126,9 +136,13 @@ def _weekdays(text: str) -> Iterator[int]:
 
 
 def _address(value: object) -> str:
-    parts = value.split("@") if isinstance(value, str) else []
-    if len(parts) != 2 or not all(parts) or not all(each.isprintable() and each not in ' <>",;' for each in str(value)):
-        raise ValueError("expected one mail address such as ca-admins@corp.example")
+    try:
+        # What a mail server would read as another address, or as several, is none.
+        fits = isinstance(value, str) and value.isascii() and Address(addr_spec=value).addr_spec == value
+    except (ValueError, HeaderParseError):
+        fits = False
+    if not fits:
+        raise ValueError("expected one mail address of ASCII letters, such as ca-admins@corp.example")
     return str(value)
 
 
@@ -168,6 +182,7 @@ def _web_address(*schemes: str) -> BeforeValidator:
 
 _Span = Annotated[timedelta, BeforeValidator(_span)]
 _Long = Annotated[timedelta, BeforeValidator(_long)]
+_Look = Annotated[timedelta, BeforeValidator(_look)]
 _Text = Annotated[str, BeforeValidator(_text)]
 _Name = Annotated[str, BeforeValidator(_name)]
 _Address = Annotated[str, BeforeValidator(_address)]
@@ -204,8 +219,8 @@ class _Renewal(_Table):
     retry_denied: _Long = timedelta()
     maximum_denials: Annotated[int, Field(ge=1, le=100, strict=True)] = 2
     answer_grace: _Long = timedelta()
-    poll: _Long = timedelta()
-    check: _Long = timedelta()
+    poll: _Look = timedelta()
+    check: _Look = timedelta()
 
     def members(self) -> dict[str, Any]:
         """What is set, as RenewalPolicy names it."""
@@ -372,7 +387,7 @@ def renewal_of(settings: Settings) -> RenewalSettings:
 def load_renewal(path: Path, secrets_dir: Path) -> RenewalSettings:
     """What the file says; without a file, nothing. Raises SettingsError: one line with file, table and member."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return NO_RENEWAL
     except OSError as error:
@@ -398,6 +413,7 @@ class _Loader:
         servers = tuple(self._server(each, document.renewal) for each in document.fas_servers)
         _refuse_repeated("[[fas_servers]]", [each.name for each in servers])
         _refuse_repeated("[[webhooks]]", [each.name for each in document.webhooks])
+        _refuse_same_machine(servers)
         lists = tuple(self._revocation_list(each) for each in document.revocation_lists)
         _refuse_repeated("[[revocation_lists]]", [each.certificate_authority for each in lists])
         mail = None if document.mail is None else self._mail(document.mail)
@@ -499,6 +515,8 @@ class _Loader:
         schemes = ("https://", "http://") if given.allow_http else ("https://",)
         if not url.startswith(schemes) or not url.isprintable() or " " in url:
             raise _Problem(table, member, "expected an address that begins with https:// (or set allow_http = true)")
+        if not _names_host(url):
+            raise _Problem(table, member, "expected an address with a host, and without user information (@)")
         return Webhook(
             name=given.name,
             url=url,
@@ -557,6 +575,14 @@ class _Loader:
             raise _Problem(table, member, f"{path} holds no certificate in PEM form") from error
 
 
+def _names_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _refuse_repeated(table: str, names: Sequence[str]) -> None:
     seen: set[str] = set()
     for name in names:
@@ -565,6 +591,21 @@ def _refuse_repeated(table: str, names: Sequence[str]) -> None:
                 table, "name" if "revocation" not in table else "certificate_authority", f"{name} stands twice"
             )
         seen.add(name.casefold())
+
+
+def _refuse_same_machine(servers: Sequence[FasServer]) -> None:
+    """One FAS server under two names would be its own healthy neighbour, and be asked for two certificates."""
+    seen: dict[str, str] = {}
+    for server in servers:
+        where = server.address
+        if where is None:
+            connection = server.connection
+            where = f"{connection.host}:{connection.port}" if isinstance(connection, WinRm) else "this machine"
+        before = seen.setdefault(where.casefold(), server.name)
+        if before != server.name:
+            member = "host" if server.address is None else "address"
+            problem = f"leads to {where}, as that of {before} does; name each FAS server once"
+            raise _Problem(f"[[fas_servers]] {server.name},", member, problem)
 
 
 def _refuse_own_approval(mail: Mail, servers: Sequence[FasServer]) -> None:
@@ -590,6 +631,9 @@ def _check_policy(table: str, policy: RenewalPolicy) -> None:
         raise _Problem(table, f"renewal.{finding.where}", text)
     if policy.approval_deadline < policy.approval_time:
         raise _Problem(table, "renewal.approval_deadline", "is shorter than approval_time; make it as long, or longer")
+    if policy.lifetime is not None and policy.lifetime < policy.least_lifetime:
+        problem = f"is longer than certificates live ({policy.lifetime.days} days), so that each would be refused"
+        raise _Problem(table, "renewal.least_lifetime", f"{problem}; make it shorter")
     named = (policy.test_upn, policy.test_rule, policy.test_definition)
     if policy.test_definition is not None and None in named:
         raise _Problem(table, "renewal.test_definition", "needs test_rule and test_upn beside it")

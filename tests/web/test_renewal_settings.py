@@ -198,6 +198,8 @@ def test_a_window_that_cannot_be_is_refused(place: Place, text: str, said: str) 
         ('approval_deadline = "1d"', "renewal.approval_deadline: is shorter than approval_time"),
         ('test_definition = "x"', "renewal.test_definition: needs test_rule and test_upn"),
         ('test_rule = "x"', "renewal.test_rule: needs test_definition"),
+        ('check = "2d"', "renewal.check: at most 1d"),
+        ('lead = "10d"\napproval_time = "3d"\nlifetime = "30d"', "renewal.least_lifetime: is longer than certificates"),
         ("maximum_denials = 0", "renewal.maximum_denials: "),
         ('sok = "1d"', "renewal.sok: there is no such member"),
     ],
@@ -235,9 +237,17 @@ def test_an_unusable_member_of_a_policy_is_named(place: Place, text: str, said: 
         (MAIL.partition("[mail.smtp]")[0], "[mail]: smtp, graph, pickup: give one of the tables"),
         (MAIL.replace('"ca@corp.example"', ""), "[mail] approvers: "),
         (MAIL.replace("ca@corp", "ca@@corp"), "[mail] approvers.0: expected one mail address"),
+        (MAIL.replace("fas@corp", "fas@c\u00f6rp"), "[mail] from: expected one mail address"),
+        (MAIL.replace("ops@corp", "ops:ca@corp"), "[mail] operators.0: expected one mail address"),
+        (MAIL.replace("ops@corp.example", "ops@corp..example"), "[mail] operators.0: expected one mail address"),
         (MAIL + 'security = "none"\nusername = "u"\npassword_file = "winrm-password"', "would send the credential"),
         (MAIL + 'username = "u"', "[mail] smtp: username: goes with password_file"),
         ('[[webhooks]]\nname = "ops"', "[[webhooks]] ops: url_file: give a file"),
+        (
+            '[[webhooks]]\nname = "ops"\nurl = "https://u:p@x/"',
+            "[[webhooks]] ops, url: expected an address with a host",
+        ),
+        ('[[webhooks]]\nname = "ops"\nurl = "https://x:y/"', "[[webhooks]] ops, url: expected an address with a host"),
         ('[[webhooks]]\nname = "ops"\nurl = "http://x"', "[[webhooks]] ops, url: expected an address that begins"),
         (
             '[[revocation_lists]]\ncertificate_authority = "a\\\\b"\nurl = "ldap://x"\nissuer = "x"',
@@ -248,6 +258,34 @@ def test_an_unusable_member_of_a_policy_is_named(place: Place, text: str, said: 
 def test_what_cannot_be_used_is_named(place: Place, text: str, said: str) -> None:
     """One line that names the table, the entry and the member, and what to do."""
     assert said in place.refused(text)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (
+            'connection = "winrm"\nhost = "fas1"',
+            'connection = "winrm"\nhost = "FAS1"',
+            "b, host: leads to FAS1:5986, as",
+        ),
+        ('connection = "winrm"\nhost = "b"', 'connection = "winrm"', "b, host: leads to b:5986, as that of a does"),
+        ('connection = "local"', 'connection = "local"', "b, host: leads to this machine, as that of a does"),
+        (
+            'connection = "local"\naddress = "fas1"',
+            'connection = "winrm"\naddress = "FAS1"',
+            "b, address: leads to FAS1, as that of a does",
+        ),
+    ],
+)
+def test_one_machine_is_one_server(place: Place, first: str, second: str, said: str) -> None:
+    """Under two names it would be its own healthy neighbour (promise 61), and be asked twice."""
+    text = f'[[fas_servers]]\nname = "a"\n{first}\n[[fas_servers]]\nname = "b"\n{second}\n'
+    assert said in place.refused(text)
+
+
+def test_a_file_that_an_editor_of_windows_saved_is_read(place: Place) -> None:
+    """It begins with a byte order mark, and its lines end in CR LF."""
+    assert place.load("\ufeff" + SERVER.replace("\n", "\r\n")).farm.servers[0].name == "fas1.corp.example"
 
 
 def test_a_password_is_never_in_the_file_itself(place: Place) -> None:
