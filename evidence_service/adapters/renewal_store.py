@@ -81,7 +81,7 @@ LEASE, SWITCH = "renewal", "switch"
 SYSTEM = "system:renewal"
 """Who the journal names for what no person did."""
 SWITCH_HOLD = timedelta(hours=2)
-FRESH = timedelta(minutes=10)
+FRESH = timedelta(hours=2)
 """How old what a neighbour reported may be; who is looked at less often is looked at again before it counts."""
 LONGEST_SLEEP = timedelta(days=1)
 """A server is due at the latest after that, whatever clock the next instant was computed by."""
