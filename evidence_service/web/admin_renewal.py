@@ -270,7 +270,7 @@ def _would(name: str, acts: Sequence[Step]) -> Answer:
 
 def _limit(query: dict[str, str]) -> int:
     text = query.get("limit", "50")
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LISTED:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LISTED)) and 1 <= int(text) <= MAX_LISTED):
         raise Malformed(f"limit: expected a number from 1 to {MAX_LISTED}")
     return int(text)
 

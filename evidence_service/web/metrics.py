@@ -68,9 +68,11 @@ class _Gauge:
 
 def samples(known: Known, now: datetime) -> tuple[Metric, ...]:
     """Every number at `now` (UTC)."""
+    configured = [each for each in known.servers if each.server is not None]
     gauges = (
-        *_certificate_gauges(known.servers),
-        *_server_gauges(known.servers, now),
+        *_certificate_gauges(configured),
+        _configured_gauge(known.servers),
+        *_server_gauges(configured, now),
         _alarm_gauge(known.alarms),
         _undelivered_gauge(known),
         *_source_gauges(known.sources, now),
@@ -94,10 +96,19 @@ def _certificate_gauges(servers: Iterable[ServerView]) -> Iterator[_Gauge]:
         )
 
 
+def _configured_gauge(servers: Iterable[ServerView]) -> _Gauge:
+    """All that is told of a server that was taken out: what else is known stands still and would alert for ever."""
+    return _Gauge(
+        name="fas_server_configured",
+        text="1 where the server is configured, 0 where it was and has no other numbers any more.",
+        labels=("server",),
+        values=[((each.status.name,), float(each.server is not None)) for each in servers],
+    )
+
+
 def _server_gauges(servers: Sequence[ServerView], now: datetime) -> Iterator[_Gauge]:
     """One value for each server."""
     table: tuple[tuple[str, str, Callable[[ServerView], float | None]], ...] = (
-        ("fas_server_configured", "1 where the server is configured.", lambda each: each.server is not None),
         ("fas_server_reachable", "1 where it answered the last look.", _reachable),
         (
             "fas_server_observation_age_seconds",

@@ -296,7 +296,9 @@ def test_messages_are_listed(api: Api) -> None:
         ("It expires", FAS1, "critical")
     ]
     assert answer["undelivered"] == []
-    refused(api.call("GET", "/notifications?limit=0"), 400, "malformed", "limit: expected a number from 1 to 500")
+    for limit in ("0", "501", "00000000019999", "000000001" + "9" * 5000):
+        said = "limit: expected a number from 1 to 500"
+        refused(api.call("GET", f"/notifications?limit={limit}"), 400, "malformed", said)
 
 
 def test_unknown_members_are_refused(api: Api) -> None:

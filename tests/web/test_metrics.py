@@ -182,6 +182,19 @@ def test_a_server_that_was_never_seen_has_its_series() -> None:
     assert of(unseen, "fas_server_observation_age_seconds") == {}
 
 
+def test_a_server_that_was_taken_out_alerts_no_more() -> None:
+    """What was last known of it would stand for ever: its certificate ends, and nobody looks (promise 63)."""
+    gone = replace(view(), server=None)
+
+    assert of(gone, "fas_server_configured") == {("fas1",): 0.0}
+    for name in (
+        "authorization_certificate_expiry_timestamp_seconds",
+        "fas_server_observation_age_seconds",
+        "renewal_next_look_timestamp_seconds",
+    ):
+        assert of(gone, name) == {}
+
+
 def test_alarms_and_undelivered_messages_are_counted() -> None:
     """By kind and severity, and by channel; without any the series are there with 0 (promise 59)."""
     alarm = StoredAlarm(
