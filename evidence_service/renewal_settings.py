@@ -415,7 +415,8 @@ class _Loader:
         _refuse_repeated("[[webhooks]]", [each.name for each in document.webhooks])
         _refuse_same_machine(servers)
         lists = tuple(self._revocation_list(each) for each in document.revocation_lists)
-        _refuse_repeated("[[revocation_lists]]", [each.certificate_authority for each in lists])
+        # A CA that renewed its key has a list for each key.
+        _refuse_repeated("[[revocation_lists]]", [f"{each.certificate_authority} {each.url}" for each in lists])
         mail = None if document.mail is None else self._mail(document.mail)
         if mail is not None:
             _refuse_own_approval(mail, servers)

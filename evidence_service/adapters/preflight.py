@@ -204,7 +204,8 @@ def _logged(reader: _Reader) -> str:
 
 
 def _with_revocations(facts: PreflightFacts, farm: Farm, progress: Progress) -> PreflightFacts:
-    authorities = {each.casefold() for each in facts.authorities_in_use}
+    issuers = (each.certificate_authority for each in facts.used)
+    authorities = {each.casefold(): each for each in (*facts.authorities_in_use, *issuers) if each is not None}
     lists = [each for each in farm.revocation_lists if each.certificate_authority.casefold() in authorities]
     if not lists or isinstance(facts.certificates, NotRead):
         return facts
@@ -216,7 +217,10 @@ def _with_revocations(facts: PreflightFacts, farm: Farm, progress: Progress) -> 
         server=facts.server.name, at=facts.now, certificates=facts.certificates, definitions=(), rules=()
     )
     marked = revocations.mark(seen).certificates
-    return replace(facts, certificates=marked, revocation=tuple(each.text for each in revocations.problems()))
+    covered = {each.certificate_authority.casefold() for each in lists}
+    bare = tuple(f"No CRL is configured for {each}" for name, each in authorities.items() if name not in covered)
+    problems = tuple(each.text for each in revocations.problems())
+    return replace(facts, certificates=marked, revocation=(*problems, *bare))
 
 
 def _authority(found: _Properties) -> Authority:

@@ -125,7 +125,8 @@ class _Held:
     def look_up(self, serial: int, now: datetime) -> datetime | Unknown | None:
         """What the last good list says, until its nextUpdate; what it revokes stays so until a newer one is had."""
         with self._lock:
-            if self._fetch_at is None or now >= self._fetch_at:
+            # What is planned for later than we ever plan was planned by a clock that was wrong.
+            if self._fetch_at is None or not self._fetch_at - LONGEST_USE <= now < self._fetch_at:
                 self._refresh(now)
             crl, problem = self._crl, self.problem or f"the CRL at {self._configured.url} is out of date"
             entry = None if crl is None else crl.get_revoked_certificate_by_serial_number(serial)

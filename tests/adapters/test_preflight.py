@@ -323,6 +323,18 @@ def test_a_list_that_cannot_be_had_is_unknown() -> None:
     assert "ldap:///CN=CDP" in told[0].text
 
 
+def test_a_list_of_the_next_ca_says_nothing_of_the_one_in_use() -> None:
+    """Requests go to another CA from now on; a revocation by the one in use would still not be noticed."""
+    other = r"other\CA"
+    lists = (RevocationList(certificate_authority=other, url="ldap:///CN=Other", issuer=b""),)
+    policy = replace(POLICY, certificate_authority=other)
+    configured = Farm(servers=(server(FAS1, policy), server(FAS2)), revocation_lists=lists)
+    told = [each for each in checks(simulated(), configured=configured) if each.name == "revocation"]
+
+    assert {each.verdict for each in told} == {Verdict.UNKNOWN}
+    assert f"No CRL is configured for {CA_ADDRESS}." in [each.text for each in told]
+
+
 @pytest.mark.parametrize(
     ("connection", "account"),
     [

@@ -312,6 +312,15 @@ def test_a_failing_server_is_left_alone_for_a_while(server: MetadataServer, cloc
     assert known.problems() == ()
 
 
+def test_a_clock_that_was_ahead_for_a_moment_blinds_nobody(server: MetadataServer, clock: Clock) -> None:
+    """By it every list is out of date, and the next look is far away."""
+    known = revocations(server, clock)
+    clock.now = NOW + 3650 * DAY
+    assert "due for an update" in unknown(known)
+    clock.now = NOW
+    assert known.revoked_at(CA, f"{REVOKED:x}") == REVOKED_AT
+
+
 def test_a_server_that_cannot_be_reached_tells_nothing(server: MetadataServer, clock: Clock) -> None:
     """No connection is no answer."""
     server.stop()

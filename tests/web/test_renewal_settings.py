@@ -363,6 +363,20 @@ def test_the_address_of_a_webhook_is_a_secret(place: Place) -> None:
     assert "hook/abc" not in repr(settings)
 
 
+def test_a_ca_has_a_list_for_each_of_its_keys(place: Place) -> None:
+    """After the renewal of its key both are configured; the same one twice is a mistake."""
+    now = datetime.now(UTC)
+    made = self_signed("ca", new_key(), not_before=now, not_after=now + timedelta(days=1))
+    (place.directory / "ca.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    lists = [
+        f'[[revocation_lists]]\ncertificate_authority = "ca1\\\\CA"\nurl = "http://ca1/{each}.crl"\nissuer = "ca.pem"\n'
+        for each in ("a", "b")
+    ]
+
+    assert len(place.load("".join(lists)).farm.revocation_lists) == 2
+    assert "stands twice" in place.refused(lists[0] + lists[0])
+
+
 def test_a_revocation_list_has_one_issuer(place: Place) -> None:
     """The key that must have signed a CRL is that of one certificate."""
     now = datetime.now(UTC)
