@@ -49,16 +49,16 @@ class GraphChannel:
             body=base64.b64encode(as_mail(outgoing, self._mail).as_bytes()),
         )
         if not 200 <= answer.status < 300:
-            raise _refused(answer, outgoing)
+            raise _refused(answer)
 
 
-def _refused(answer: Answer, outgoing: Outgoing) -> NotDelivered:
+def _refused(answer: Answer) -> NotDelivered:
     status = answer.status
     problem = f"Microsoft Graph answered {status} {_code(answer)}".strip()
     if status in _REMEDIES:
         return NotDelivered(f"{problem}: {_REMEDIES[status]}", whole_channel=True)
     if status == 429 or status >= 500:
-        patience = answer.retry_after(outgoing.created_at)
+        patience = answer.retry_after()
         return NotDelivered(problem, whole_channel=status == 429, retry_after=patience)
     return NotDelivered(problem, permanent=True)
 

@@ -6,7 +6,7 @@ import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from evidence_service.adapters.sending import NotDelivered
 
 _MAX_ANSWER = 256 * 1024
 _MAX_RETRY_AFTER = timedelta(hours=1)
+_MAX_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +27,14 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
-    def retry_after(self, now: datetime) -> timedelta | None:
-        """How much patience it asks for (RFC 9110 10.2.3), at most an hour."""
+    def retry_after(self) -> timedelta | None:
+        """How much patience it asks for (RFC 9110 10.2.3), at most an hour; a date counts from the answer's own."""
         text = self.headers.get("retry-after", "")
         if text.isdecimal():
-            wait = timedelta(seconds=min(int(text), int(_MAX_RETRY_AFTER.total_seconds())))
+            wait = _MAX_RETRY_AFTER if len(text) > _MAX_DIGITS else timedelta(seconds=int(text))
         else:
             try:
-                wait = parsedate_to_datetime(text).astimezone(UTC) - now
+                wait = parsedate_to_datetime(text) - parsedate_to_datetime(self.headers.get("date", ""))
             except (ValueError, TypeError, OverflowError):
                 return None
         return min(max(wait, timedelta(0)), _MAX_RETRY_AFTER)

@@ -46,7 +46,7 @@ class WebhookChannel:
         if 200 <= status < 300:
             return
         if status in {408, 429} or status >= 500:
-            patience = answer.retry_after(outgoing.created_at)
+            patience = answer.retry_after()
             raise NotDelivered(f"{host} answered {status}", whole_channel=True, retry_after=patience)
         what = "it redirects elsewhere" if 300 <= status < 400 else "it refuses the message or the address"
         raise NotDelivered(f"{host} answered {status}: {what}; correct the URL or `format`", permanent=True)

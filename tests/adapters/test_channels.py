@@ -16,6 +16,7 @@ import pytest
 from lxml import html
 
 from evidence_service.adapters.channels import find_channels, open_channels, send_test
+from evidence_service.adapters.https_client import Answer
 from evidence_service.adapters.rendering import as_html, as_mail, as_text
 from evidence_service.adapters.sending import NotDelivered
 from evidence_service.notices.model import (
@@ -377,6 +378,22 @@ def test_a_webhook_says_whether_to_try_again(web: WebServer, status: int, *, per
     assert problem.permanent is permanent
     assert problem.retry_after == (None if permanent else timedelta(minutes=2))
     assert web.to("/other") == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "minutes"),
+    [
+        ("315360000", 60),
+        ("9" * 5000, 60),
+        ("Thu, 01 Jan 2026 12:05:00 GMT", 5),
+        ("Thu, 01 Jan 2036 12:00:00 GMT", 60),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+    ],
+)
+def test_a_server_gets_the_patience_that_it_asks_for_and_an_hour_at_most(asked: str, minutes: int) -> None:
+    """In seconds, or until a date by the server's own clock; ten years, or thousands of digits, are an hour."""
+    headers = {"retry-after": asked, "date": "Thu, 01 Jan 2026 12:00:00 GMT"}
+    assert Answer(status=429, headers=headers, body=b"").retry_after() == timedelta(minutes=minutes)
 
 
 def test_webhooks_are_https_alone() -> None:
