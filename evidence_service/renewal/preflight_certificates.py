@@ -120,14 +120,7 @@ def definition_checks(facts: PreflightFacts) -> Iterator[Check]:
         reason = RenewalReason.NOTHING_IN_USE
         yield failed("definitions", reason.meaning, reason.advice, reason)
     for each in definitions:
-        found = list(_definition(each, facts))
-        yield from found or [
-            ok(
-                f"definition {each.name}",
-                "It names a certificate of this server and CAs of the domain.",
-                CheckCode.DEFINITION,
-            )
-        ]
+        yield from list(_definition(each, facts)) or [_whole(each, facts)]
     known = {each.name.casefold() for each in definitions}
     for rule in () if isinstance(facts.rules, NotRead) else facts.rules:
         missing = [each for each in rule.definitions if each.casefold() not in known]
@@ -140,6 +133,23 @@ def definition_checks(facts: PreflightFacts) -> Iterator[Check]:
             )
         else:
             yield ok(f"rule {rule.name}", "Its definitions exist.", CheckCode.RULE)
+
+
+def _whole(definition: CertificateDefinition, facts: PreflightFacts) -> Check:
+    """What is said of a definition in which nothing was found wrong: as much as could be looked at."""
+    name = f"definition {definition.name}"
+    reads = {
+        "Get-FasAuthorizationCertificate": facts.certificates,
+        "Get-FasMsCertificateAuthority": facts.authorities,
+    }
+    missed = [cmdlet for cmdlet, each in reads.items() if isinstance(each, NotRead)]
+    if missed:
+        return unknown(
+            name,
+            f"Whether what it names is there is not known without {' and '.join(missed)}.",
+            f"Run {' and '.join(f'`{each}`' for each in missed)} on the FAS server.",
+        )
+    return ok(name, "It names a certificate of this server and CAs of the domain.", CheckCode.DEFINITION)
 
 
 def _definition(definition: CertificateDefinition, facts: PreflightFacts) -> Iterator[Check]:
@@ -156,7 +166,9 @@ def _definition(definition: CertificateDefinition, facts: PreflightFacts) -> Ite
             )
     authorities = facts.authorities
     known = None if isinstance(authorities, NotRead) else {each.address.casefold() for each in authorities}
-    strange = [each for each in definition.certificate_authorities if known and each.casefold() not in known]
+    strange = [
+        each for each in definition.certificate_authorities if known is not None and each.casefold() not in known
+    ]
     if not definition.certificate_authorities:
         yield failed(
             name,

@@ -338,6 +338,16 @@ def test_a_definition_that_names_what_is_not_there_stops_logons() -> None:
     assert all("Set-FasCertificateDefinition -Name" in each.remedy for each in found)
 
 
+@pytest.mark.parametrize("part", ["certificates", "authorities"])
+def test_a_definition_of_which_half_is_known_is_not_whole(part: str) -> None:
+    """That it names what is there is said only where that was looked at; what names no CA of any is wrong."""
+    found = {each.name: each for each in judge(given(**{part: NotRead(error="The RPC server is unavailable.")}))}
+    without = {each.name: each for each in judge(given(authorities=()))}
+
+    assert found["definition default_Definition"].verdict is Verdict.UNKNOWN
+    assert without["definition default_Definition"].code is CheckCode.CA_MISSING
+
+
 def test_a_rule_that_names_a_missing_definition_is_told() -> None:
     """Its users cannot log on by it."""
     assert not isinstance(GOOD.rules, NotRead)
