@@ -37,7 +37,7 @@ from evidence_service.notices.model import (
     Webhook,
     WebhookFormat,
 )
-from evidence_service.renewal.farm import Farm, FasServer, Local, RevocationList, WinRm, WinRmAuth
+from evidence_service.renewal.farm import WINDOWS_POWERSHELL, Farm, FasServer, Local, RevocationList, WinRm, WinRmAuth
 from evidence_service.renewal.model import Deadline, Maintenance, RenewalPolicy, Window
 from evidence_service.renewal.timing import lead_findings
 from evidence_service.settings import Settings, SettingsError
@@ -246,7 +246,7 @@ class _Server(_Table):
     load_snapin: Annotated[bool, Field(strict=True)] = True
     connect_timeout: _Long = timedelta(seconds=15)
     operation_timeout: _Long = timedelta(seconds=180)
-    program: _Text = "powershell.exe"
+    program: _Text = WINDOWS_POWERSHELL
     address: _Text | None = None
     read_events: Annotated[bool, Field(strict=True)] | None = None
     renewal: _Renewal = _Renewal()

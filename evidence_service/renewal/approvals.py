@@ -25,7 +25,7 @@ class Approval:
     """A request that waits for a person. `server` is the FAS server's name, `account` its machine account.
 
     `asked` is when it was made, `deadline` when the certificate that it replaces expires, None where that is not known.
-    Times are UTC.
+    `is_ours`: this service made it. Times are UTC.
     """
 
     server: str
@@ -34,6 +34,7 @@ class Approval:
     asked: datetime
     deadline: datetime | None
     policy: RenewalPolicy
+    is_ours: bool = True
 
     @property
     def is_offline(self) -> bool:
@@ -95,12 +96,19 @@ def approval_text(approval: Approval, now: datetime) -> str:
     )
 
 
+_NOT_OURS = (
+    "This service did not make this request: somebody made it on the FAS server. Issue it only if you know who did and "
+    "why; otherwise deny it, and tell those who run the farm."
+)
+
+
 def approval_paragraphs(approval: Approval) -> tuple[str, ...]:
     """What the request is, what happens if nobody decides, and who must not approve it."""
     until = "it expires" if approval.deadline is None else f"it expires at {instant_text(approval.deadline)}"
     withdraws = approval.policy.on_deadline is Deadline.WITHDRAW
     fate = "is withdrawn" if withdraws else "counts as forgotten, and stays where it is"
     return (
+        *(() if approval.is_ours else (_NOT_OURS,)),
         (
             "With this certificate the FAS server enrolls certificates for users, so whoever holds its key can sign on "
             f"as anybody. The one in use serves until {until}; after that no user can log on through this server."

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from evidence_service.renewal.model import RenewalPolicy
 
+WINDOWS_POWERSHELL = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
+
 
 class WinRmAuth(StrEnum):
     """How the account is proven to WinRM."""
@@ -43,9 +45,12 @@ class WinRm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Local:
-    """Windows PowerShell on this machine: a FAS server itself, or a management machine with FAS's snap-in."""
+    """Windows PowerShell on this machine: a FAS server itself, or a management machine with FAS's snap-in.
 
-    program: str = "powershell.exe"
+    `program` is a whole path, since Windows would look for a bare name in the current directory first.
+    """
+
+    program: str = WINDOWS_POWERSHELL
     operation_seconds: float = 180.0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from evidence_service.renewal.dispositions import CR_DISP_DENIED, explain_disposition, refusal_of
+from evidence_service.renewal.farm import WinRm
 from evidence_service.renewal.preflight_model import (
     Check,
     CheckCode,
@@ -179,6 +180,16 @@ def approver_checks(facts: PreflightFacts) -> Iterator[Check]:
             f"Name another person as approver, and take Issue and Manage Certificates from {facts.account} in "
             "certsrv.msc, Properties, Security.",
             CheckCode.APPROVER_REQUESTS,
+        )
+        return
+    connection = facts.server.connection
+    if not isinstance(connection, WinRm) or connection.username is None:
+        yield unknown(
+            name,
+            f"Whether who approves is also {facts.account} is not known: the configuration does not name it.",
+            "See in certsrv.msc, Properties, Security, that the account that requests may not issue and manage "
+            "certificates.",
+            CheckCode.APPROVER,
         )
         return
     yield ok(

@@ -1,15 +1,16 @@
 """What does reading FAS tell about acts whose answer never came?
 
 An act is done where FAS shows its effect (promises 45, 46). A request is found by the difference of ids, and counts as
-not made only after `answer_grace`, because the CA may be slow; until then nothing is repeated. Tests change nothing
-and are simply done again.
+not made only after `answer_grace`, because the CA may be slow; until then nothing is repeated. Any other change counts
+as not made after `SETTLES`: a call that FAS held up must not land after we went another way. Tests change nothing and
+are simply done again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from evidence_service.renewal.issued import same_authority
 from evidence_service.renewal.model import (
@@ -21,14 +22,19 @@ from evidence_service.renewal.model import (
     Import,
     LeaveMaintenance,
     Observation,
+    Prove,
     RenewalPolicy,
     Request,
     Result,
     Retire,
     RollBack,
     Switch,
+    Verify,
     Withdraw,
 )
+
+SETTLES = timedelta(minutes=3)
+"""How long a change whose answer was lost may still show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,26 +58,30 @@ def reconcile(
     for each in sorted(attempts.acts, key=lambda each: each.seq):
         if each.result not in (None, Result.UNKNOWN):
             continue
-        resolution = _resolve(
-            observation, each, frozenset(taken), late=now >= (each.result_at or each.at) + policy.answer_grace
-        )
+        passed = now - (each.result_at or each.at)
+        resolution = _resolve(observation, each, frozenset(taken), policy, passed)
         if resolution is not None:
             found.append(resolution)
             taken.add(resolution.certificate_id or "")
     return tuple(found)
 
 
-def _resolve(observation: Observation, attempt: Attempt, taken: frozenset[str], *, late: bool) -> Resolution | None:
+def _resolve(
+    observation: Observation, attempt: Attempt, taken: frozenset[str], policy: RenewalPolicy, passed: timedelta
+) -> Resolution | None:
+    late = passed >= policy.answer_grace
     if isinstance(attempt.step, Request):
         made = _made(observation, attempt.step, taken)
         if made is not None:
             return Resolution(attempt=attempt, result=Result.DONE, certificate_id=made)
         return Resolution(attempt=attempt, result=Result.NOT_DONE) if late else None
+    if isinstance(attempt.step, (Prove, Verify)):
+        return Resolution(attempt=attempt, result=Result.NOT_DONE)
     done = _is_done(observation, attempt)
-    if done is None and not late:
-        return None
-    if done is None and isinstance(attempt.step, EnterMaintenance):
+    if done is None and late and isinstance(attempt.step, EnterMaintenance):
         done = True  # so that the server is taken out again, whatever else comes
+    if not done and not (late if done is None else passed >= min(SETTLES, policy.answer_grace)):
+        return None
     return Resolution(attempt=attempt, result=Result.DONE if done else Result.NOT_DONE)
 
 
@@ -108,4 +118,4 @@ def _is_done(observation: Observation, attempt: Attempt) -> bool | None:
     if isinstance(step, Import):
         entry = observation.certificate(step.certificate_id)
         return entry is not None and entry.status not in WAITING
-    return False  # Prove and Verify: repeatable
+    return None

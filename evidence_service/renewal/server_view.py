@@ -112,6 +112,7 @@ def approval_of(view: ServerView, policy: RenewalPolicy) -> Approval | None:
         asked=made.at if made is not None else view.step_since or view.observation.at,
         deadline=step.deadline,
         policy=policy,
+        is_ours=made is not None,
     )
 
 

@@ -348,6 +348,14 @@ def test_a_definition_of_which_half_is_known_is_not_whole(part: str) -> None:
     assert without["definition default_Definition"].code is CheckCode.CA_MISSING
 
 
+def test_an_account_that_is_not_named_may_be_the_approver_s() -> None:
+    """Promise 62: where the account is the service's own or that of a ticket, nobody has compared it."""
+    (approver,) = wrong(given(server=replace(ONE, connection=Local()), account="the account of this service"))
+
+    assert (approver.verdict, approver.code) == (Verdict.UNKNOWN, CheckCode.APPROVER)
+    assert "the account of this service" in approver.text
+
+
 def test_a_rule_that_names_a_missing_definition_is_told() -> None:
     """Its users cannot log on by it."""
     assert not isinstance(GOOD.rules, NotRead)

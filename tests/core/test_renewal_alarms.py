@@ -440,3 +440,12 @@ def test_the_report_says_what_was_done_when_and_when_it_comes_again() -> None:
     assert facts["2026-01-02T12:00:01Z"] == "tested: done"
     assert "withdrawn" not in str(message.facts)
     assert "probe@corp.example" not in str(message)
+
+
+def test_a_request_that_we_did_not_make_is_told_as_such() -> None:
+    """Who has rights on a FAS server must not get our word for a request of their own."""
+    ours = the("approval_needed", waiting())
+    foreign = the("approval_needed", replace(waiting(), attempts=Attempts(jitter=0.0)))
+
+    assert not any("did not make this request" in each for each in ours.more)
+    assert "did not make this request" in foreign.more[0]

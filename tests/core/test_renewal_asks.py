@@ -24,7 +24,7 @@ from evidence_service.renewal.model import (
 )
 from evidence_service.renewal.preview import preview_renewal
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal.reconcile import reconcile
+from evidence_service.renewal.reconcile import SETTLES, reconcile
 from tests.renewal.world import (
     DAY,
     HOUR,
@@ -34,6 +34,7 @@ from tests.renewal.world import (
     OLD,
     PLAIN,
     PROVING,
+    SECOND,
     TEST,
     Fate,
     World,
@@ -208,12 +209,12 @@ RECONCILED: dict[str, tuple[Act, Observation, str]] = {
     ),
     "a request that has not turned up may still do so (46)": (requested(), seen(certificate()), "open"),
     "a switch is seen": (switch(), SERVES, "done"),
-    "a switch is not seen": (switch(), seen(certificate(), new()), "not_done"),
+    "a switch is not seen": (switch(), seen(certificate(), new()), "open"),
     "a roll-back is seen": (BACK, seen(certificate(), new()), "done"),
     "the old one is gone": (Retire(certificate_id=OLD, replaced_by=NEW), seen(new(), named={MAIN: NEW}), "done"),
-    "the old one is there": (Retire(certificate_id=OLD, replaced_by=NEW), SERVES, "not_done"),
+    "the old one is there": (Retire(certificate_id=OLD, replaced_by=NEW), SERVES, "open"),
     "in maintenance": (ENTER, replace(SERVES, maintenance=True), "done"),
-    "not in maintenance": (ENTER, SERVES, "not_done"),
+    "not in maintenance": (ENTER, SERVES, "open"),
     "out of maintenance": (LEAVE, SERVES, "done"),
     "leaving maintenance cannot be read": (LEAVE, replace(SERVES, maintenance=None), "open"),
     "a proof can be repeated": (PROVE, SERVES, "not_done"),
@@ -234,6 +235,19 @@ def test_reading_fas_tells(sentence: str, result: Result | None) -> None:
     shown = [f"{each.result} {each.certificate_id or ''}".strip() for each in early]
     assert shown == ([] if expected == "open" else [expected])
     assert [each.result.value for each in late] == ["not_done" if expected == "open" else expected.split()[0]]
+
+
+@pytest.mark.parametrize("act", [switch(), ENTER, Retire(certificate_id=OLD, replaced_by=NEW)])
+def test_a_call_that_fas_held_up_may_still_land(act: Act) -> None:
+    """Promise 46: another way is not gone before a change that was sent had the time to show."""
+    observation, attempts = (
+        replace(seen(certificate(), new()), maintenance=False),
+        did((act, Result.UNKNOWN), until=NOW),
+    )
+
+    assert reconcile(observation, attempts, PLAIN, NOW + SETTLES - SECOND) == ()
+    (resolution,) = reconcile(observation, attempts, PLAIN, NOW + SETTLES)
+    assert resolution.result is Result.NOT_DONE
 
 
 def test_a_server_that_may_be_in_maintenance_counts_as_in_it() -> None:
