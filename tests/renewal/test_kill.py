@@ -40,15 +40,22 @@ STRIDE = 20 * MINUTE
 """Longer than a request whose answer is lost may still turn up."""
 
 
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[subprocess.Popen[str]]:
+    """The process that workers are forked from; it outlives them all."""
+    command = [sys.executable, "-m", "tests.renewal.killed"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.communicate()
+
+
 class Worker:
     """Workers that are killed, one after the other."""
 
-    def __init__(self, farm: Site) -> None:
+    def __init__(self, farm: Site, nursery: subprocess.Popen[str]) -> None:
         """On this farm."""
         self._farm = farm
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.renewal.killed"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._process = nursery
 
     def work(self, point: str | None) -> str:
         """Work through what is due, and die at this point; `killed` or `ended`."""
@@ -66,13 +73,9 @@ class Worker:
         assert answer["ended"] == "killed" or answer["code"] == 0, answer
         return str(answer["ended"])
 
-    def end(self) -> None:
-        """No more."""
-        self._process.communicate()
-
 
 @contextmanager
-def killing(directory: Path, **policy: Any) -> Iterator[tuple[Site, Worker]]:
+def killing(directory: Path, nursery: subprocess.Popen[str], **policy: Any) -> Iterator[tuple[Site, Worker]]:
     """A farm whose first server is due, and workers for it."""
     wanted = replace(POLICY, poll=HOUR, check=HOUR, soak=HOUR, **policy)
     with site(directory, policy=wanted) as farm:
@@ -81,11 +84,7 @@ def killing(directory: Path, **policy: Any) -> Iterator[tuple[Site, Worker]]:
         farm.servers = replace(farm.servers, servers=(first, rarely))
         farm.engine.dispose()
         farm.farm.advance(11 * DAY)
-        worker = Worker(farm)
-        try:
-            yield farm, worker
-        finally:
-            worker.end()
+        yield farm, Worker(farm, nursery)
 
 
 def drive(farm: Site, worker: Worker, point: str, *, done: Any, decide: Any) -> int:  # noqa: ANN401 - callables
@@ -112,9 +111,11 @@ def issue(farm: Site) -> None:
 
 
 @pytest.mark.parametrize("point", sorted(ORDINARY))
-def test_a_renewal_that_is_killed_resumes_at_the_right_step(tmp_path: Path, point: str) -> None:
+def test_a_renewal_that_is_killed_resumes_at_the_right_step(
+    tmp_path: Path, nursery: subprocess.Popen[str], point: str
+) -> None:
     """The old certificate is gone, every definition names the one new certificate, and one was asked for."""
-    with killing(tmp_path) as (farm, worker):
+    with killing(tmp_path, nursery) as (farm, worker):
         (old,) = farm.used()
         kills = drive(
             farm, worker, point, done=lambda: old not in farm.server().certificates, decide=lambda: issue(farm)
@@ -130,9 +131,11 @@ def test_a_renewal_that_is_killed_resumes_at_the_right_step(tmp_path: Path, poin
 
 
 @pytest.mark.parametrize("point", sorted(ROLL_BACK))
-def test_a_way_back_that_is_killed_is_gone_to_its_end(tmp_path: Path, point: str) -> None:
+def test_a_way_back_that_is_killed_is_gone_to_its_end(
+    tmp_path: Path, nursery: subprocess.Popen[str], point: str
+) -> None:
     """Every definition names the old certificate again, nothing was removed, and users come back."""
-    with killing(tmp_path, test_definition=None) as (farm, worker):
+    with killing(tmp_path, nursery, test_definition=None) as (farm, worker):
         (old,) = farm.used()
 
         def decide() -> None:
@@ -152,9 +155,11 @@ def test_a_way_back_that_is_killed_is_gone_to_its_end(tmp_path: Path, point: str
 
 
 @pytest.mark.parametrize("point", sorted(WITHDRAW))
-def test_a_withdrawal_that_is_killed_leaves_nothing_open(tmp_path: Path, point: str) -> None:
+def test_a_withdrawal_that_is_killed_leaves_nothing_open(
+    tmp_path: Path, nursery: subprocess.Popen[str], point: str
+) -> None:
     """The denied request is gone, and none is made before a day has passed."""
-    with killing(tmp_path, maximum_denials=1) as (farm, worker):
+    with killing(tmp_path, nursery, maximum_denials=1) as (farm, worker):
         (old,) = farm.used()
 
         def decide() -> None:
@@ -169,9 +174,11 @@ def test_a_withdrawal_that_is_killed_leaves_nothing_open(tmp_path: Path, point: 
 
 
 @pytest.mark.parametrize("point", sorted(OFFLINE))
-def test_an_offline_renewal_that_is_killed_ends_well(tmp_path: Path, point: str) -> None:
+def test_an_offline_renewal_that_is_killed_ends_well(
+    tmp_path: Path, nursery: subprocess.Popen[str], point: str
+) -> None:
     """One request is made as a file, its signed answer is imported, and the file is gone from the server."""
-    with killing(tmp_path, offline=True) as (farm, worker):
+    with killing(tmp_path, nursery, offline=True) as (farm, worker):
         (old,) = farm.used()
         farm.store.configure([FAS1], now=farm.farm.now, draw=lambda: 0.0)
 
