@@ -263,8 +263,11 @@ def _withdrawn(event: _Event) -> _Told | None:
             ("CA", None if gone is None else gone.certificate_authority),
             (REQUEST_NUMBER, None if gone is None else gone.ca_request_id),
         ),
-        todo=(step.reason.advice,) if step.reason is RenewalReason.DENIED else (),
+        todo=(step.reason.advice if step.reason is RenewalReason.DENIED else _STILL_AT_CA,),
     )
+
+
+_STILL_AT_CA = "If it still waits at the CA, deny it there (Pending Requests): FAS cannot take it back."
 
 
 _TELLERS: Mapping[type, Callable[[_Event], _Told | None]] = {

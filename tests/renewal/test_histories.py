@@ -94,10 +94,13 @@ def check(farm: Site, seen: int) -> int:
     """What never is otherwise, at each call of the worker since the last check; how many calls there were."""
     named = {each.authorization_certificate for each in farm.server().definitions.values()}
     assert named <= set(farm.server().certificates), farm.story()
+    listed = {each.request.number for each in farm.server().certificates.values() if each.request is not None}
+    for each in farm.farm.ca.pending:
+        if each.number not in listed:  # withdrawn, which FAS cannot do at the CA: people are told to deny it
+            farm.farm.ca.deny(each.number, "withdrawn")
     assert len([each for each in farm.farm.ca.pending if each.requester.endswith("FAS1$")]) <= 1, farm.story()
-    for each in farm.farm.calls[seen:]:
-        if each.name == "Remove-FasAuthorizationCertificate":
-            assert each.parameters["DeleteUserCerts"] is False
+    removed = [each for each in farm.farm.calls[seen:] if each.name == "Remove-FasAuthorizationCertificate"]
+    assert {each.parameters["DeleteUserCerts"] for each in removed} <= {False}
     assert len(farm.server().users) == 5
     return len(farm.farm.calls)
 
