@@ -60,8 +60,8 @@ _SUBJECTS: Mapping[str, str] = {
     About.PLUGIN: "Plug-in",
     About.SERVICE: "Service",
 }
-_LEVEL = re.compile(r"(?:(?P<thing>.*):)?\d+(?:d|h|%)", re.DOTALL)
-"""The key of an alarm that is one of several levels of the same thing: 30 days, 14 days, 7 days."""
+_LEVEL = re.compile(r"(?:(?P<thing>.*):)?(?:\d+(?:d|h|%)|urgent)|", re.DOTALL)
+"""The key of an alarm that is one of several levels of the same thing: 30 days, 14 days, 7 days; nothing, urgent."""
 
 
 def alarm_fact(alarm: Alarm, raised_at: datetime, *, risen: bool = False) -> str:

@@ -76,7 +76,7 @@ def test_an_alarm_about_a_thing_of_another_release_is_told_all_the_same() -> Non
         (["ab:60d", "cd:30d"], ["ab:60d", "cd:30d"]),
         (["50%", "25%", "72h"], ["72h"]),
         (["24h", "ab"], ["24h", "ab"]),
-        (["", "urgent"], ["", "urgent"]),
+        (["", "urgent"], ["urgent"]),
     ],
 )
 def test_of_levels_reached_at_once_the_closest_is_told(keys: list[str], told: list[str]) -> None:
