@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, select, update
+from alembic import command
+from sqlalchemy import Engine, create_engine, func, select, text, update
 
 from evidence_service.adapters import database
 from evidence_service.adapters.channels import open_channels
@@ -419,6 +420,28 @@ def test_an_alarm_that_comes_and_goes_is_told_once_a_day(engine: Engine) -> None
     assert len(stored(engine)) == 2
     store.sync_alarms([replace(ALARM, severity=Severity.CRITICAL)], NOW + 2 * DAY, about=FAS)
     assert next(each.message.severity for each in stored(engine)) is Severity.CRITICAL
+
+
+def test_alarms_that_stood_before_there_were_messages_are_not_told_after_the_upgrade(tmp_path: Path) -> None:
+    """Revision 0003 keeps open alarms as they are, so that nobody gets a mail for each."""
+    url = url_of(tmp_path / "a.db")
+    config = database._alembic_config()
+    before = create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+    with before.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        row = "'metadata_aging', 'https://idp.example', '', 'warning', 'Look.', 1767268800000000"
+        connection.execute(
+            text(f"INSERT INTO alarms (kind, entity_id, key, severity, text, raised_at) VALUES ({row})")
+        )
+    before.dispose()
+    database.upgrade(url)
+    engine = open_database(url)
+    alarm = replace(ALARM, kind="metadata_aging", entity_id="https://idp.example", about="idp")
+    assert TrustStore(engine).sync_alarms([alarm], NOW) == ((), ())
+    assert [each.about for each in TrustStore(engine).open_alarms()] == ["idp"]
+    assert stored(engine) == ()
+    engine.dispose()
 
 
 def test_a_name_that_no_database_takes_ends_no_alarm(engine: Engine) -> None:
