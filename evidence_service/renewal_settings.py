@@ -173,7 +173,7 @@ def _text(value: object) -> str:
 def _web_address(*schemes: str) -> BeforeValidator:
     def check(value: object) -> str:
         text = value if isinstance(value, str) and value.isprintable() and " " not in value else ""
-        if not any(text.startswith(scheme) and text != scheme for scheme in schemes):
+        if not text.startswith(schemes) or not _names_host(text):
             raise ValueError(f"expected an address that begins with {' or '.join(schemes)}")
         return text
 
@@ -517,7 +517,7 @@ class _Loader:
         if not url.startswith(schemes) or not url.isprintable() or " " in url:
             raise _Problem(table, member, "expected an address that begins with https:// (or set allow_http = true)")
         if not _names_host(url):
-            raise _Problem(table, member, "expected an address with a host, and without user information (@)")
+            raise _Problem(table, member, "expected an ASCII address with a host, and without user information (@)")
         return Webhook(
             name=given.name,
             url=url,
@@ -579,7 +579,7 @@ class _Loader:
 def _names_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        return url.isascii() and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
     except ValueError:
         return False
 

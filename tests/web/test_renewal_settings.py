@@ -245,10 +245,21 @@ def test_an_unusable_member_of_a_policy_is_named(place: Place, text: str, said: 
         ('[[webhooks]]\nname = "ops"', "[[webhooks]] ops: url_file: give a file"),
         (
             '[[webhooks]]\nname = "ops"\nurl = "https://u:p@x/"',
-            "[[webhooks]] ops, url: expected an address with a host",
+            "[[webhooks]] ops, url: expected an ASCII address with a host",
         ),
-        ('[[webhooks]]\nname = "ops"\nurl = "https://x:y/"', "[[webhooks]] ops, url: expected an address with a host"),
+        (
+            '[[webhooks]]\nname = "ops"\nurl = "https://x:y/"',
+            "[[webhooks]] ops, url: expected an ASCII address with a host",
+        ),
         ('[[webhooks]]\nname = "ops"\nurl = "http://x"', "[[webhooks]] ops, url: expected an address that begins"),
+        (
+            '[[webhooks]]\nname = "ops"\nurl = "https://x/\u00e4"',
+            "[[webhooks]] ops, url: expected an ASCII address with a host",
+        ),
+        (
+            '[[revocation_lists]]\ncertificate_authority = "a\\\\b"\nurl = "http://\u00e4/x"\nissuer = "x"',
+            "url: expected an address that begins with http:// or https://",
+        ),
         (
             '[[revocation_lists]]\ncertificate_authority = "a\\\\b"\nurl = "ldap://x"\nissuer = "x"',
             "url: expected an address that begins with http:// or https://",
