@@ -91,7 +91,7 @@ def _stopped(known: Known) -> Iterator[Raised]:
         yield Raised(kind="renewal_stopped", key="damaged", severity=Severity.CRITICAL, text=text)
     if isinstance(step, Alert) and step.reason not in _OWN_ALARM:
         findings = "; ".join(map(details, step.findings))
-        what = f"{step.reason.meaning}{f' ({findings})' if findings else ''}"
+        what = f"{step.reason.meaning.rstrip('.')} ({findings})" if findings else step.reason.meaning
         text = f"FAS server {view.name}: {what}{until_text(known, '. ')}"
         mild = step.reason is RenewalReason.NO_NEIGHBOUR and not known.is_urgent
         yield Raised(

@@ -84,17 +84,30 @@ def import_response(situation: Situation) -> Step | None:
 def withdraw(situation: Situation) -> Step | None:
     """Remove a request: a person wants it gone, the CA denied it, or nobody decided in time. Only ours goes unasked."""
     if situation.ask(AskKind.WITHDRAW) is not None and (certificate_id := to_withdraw(situation)) is not None:
-        return Withdraw(reason=RenewalReason.ASKED, certificate_id=certificate_id)
+        return _withdrawal(situation, RenewalReason.ASKED, certificate_id)
     for certificate_id, requested in situation.past.requests.items():
         entry = situation.entry(certificate_id)
         if entry is None or certificate_id in situation.observation.used:
             continue
         if entry.status is CertificateStatus.DENIED:
-            return Withdraw(reason=RenewalReason.DENIED, certificate_id=certificate_id, denial=entry.denial)
+            return _withdrawal(situation, RenewalReason.DENIED, certificate_id)
         overdue = situation.now >= requested.at + situation.policy.approval_deadline
         if entry in situation.waiting and overdue and situation.policy.on_deadline is Deadline.WITHDRAW:
-            return Withdraw(reason=RenewalReason.APPROVAL_OVERDUE, certificate_id=certificate_id)
+            return _withdrawal(situation, RenewalReason.APPROVAL_OVERDUE, certificate_id)
     return None
+
+
+def _withdrawal(situation: Situation, reason: RenewalReason, certificate_id: str) -> Withdraw:
+    entry = situation.entry(certificate_id)
+    if entry is None:
+        return Withdraw(reason=reason, certificate_id=certificate_id)
+    return Withdraw(
+        reason=reason,
+        certificate_id=certificate_id,
+        certificate_authority=entry.certificate_authority,
+        ca_request_id=entry.ca_request_id,
+        denial=entry.denial,
+    )
 
 
 def await_validity(situation: Situation) -> Step | None:

@@ -251,7 +251,6 @@ def _withdrawn(event: _Event) -> _Told | None:
     step = event.attempt.step
     if not event.is_done or not isinstance(step, Withdraw):
         return None
-    gone = event.certificate(step.certificate_id)
     word = f" The CA says: {step.denial.rstrip('.')}." if step.denial else ""
     return _Told(
         kind="withdrawn",
@@ -260,8 +259,8 @@ def _withdrawn(event: _Event) -> _Told | None:
         paragraphs=(f"The request was removed from the FAS server. {step.reason.meaning}{word}",),
         facts=(
             ("FAS's id", step.certificate_id),
-            ("CA", None if gone is None else gone.certificate_authority),
-            (REQUEST_NUMBER, None if gone is None else gone.ca_request_id),
+            ("CA", step.certificate_authority),
+            (REQUEST_NUMBER, step.ca_request_id),
         ),
         todo=(step.reason.advice if step.reason is RenewalReason.DENIED else _STILL_AT_CA,),
     )

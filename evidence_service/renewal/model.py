@@ -378,11 +378,13 @@ class RollBack:
 class Withdraw:
     """Remove a request that was denied, given up, or that a person wants gone; nothing names it.
 
-    `denial` is the CA's word, which goes with the entry.
+    What people need of the entry, which is gone afterwards: the CA, its number of the request, its word if it denied.
     """
 
     reason: RenewalReason
     certificate_id: str
+    certificate_authority: str | None = None
+    ca_request_id: str | None = None
     denial: str = ""
 
 
