@@ -19,10 +19,10 @@ from sqlalchemy import Engine
 from evidence_service.adapters.database import StoreUnavailable
 from evidence_service.adapters.fas import open_fas
 from evidence_service.adapters.lease import DatabaseLeases, Lease
-from evidence_service.adapters.renewal_store import LEASE, DamagedRow, RenewalStore
+from evidence_service.adapters.renewal_store import LEASE, SPREAD, DamagedRow, RenewalStore
 from evidence_service.adapters.revocation import RevocationProblem, Revocations
 from evidence_service.renewal.farm import Farm, FasServer
-from evidence_service.renewal.model import STEP_KINDS
+from evidence_service.renewal.model import STEP_KINDS, Rest
 from evidence_service.renewal.ports import Fas, NotLeader
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.tick import AtPoint, Ticked, Ticker
@@ -76,6 +76,8 @@ class RenewalLoop:
         self._extended = float("-inf")
         self._running: dict[str, threading.Thread] = {}
         self._configured = False
+        self._spread = SPREAD
+        self._held_up: set[str] = set()
 
     def look(self) -> None:
         """Keep the lease, and start a thread for each server that is due. Raises StoreUnavailable."""
@@ -95,21 +97,27 @@ class RenewalLoop:
     def round(self) -> bool:
         """Look at every server that is due, one after the other; whether each answered and none failed.
 
+        Whoever waits for a look at its neighbours is looked at again after them: the next round may be days away.
         Raises StoreUnavailable, and NotLeader where another process has the lease.
         """
-        self._extended = float("-inf")
+        self._extended, self._spread = float("-inf"), timedelta(0)
         lease = self._lead()
         if lease is None:
             raise NotLeader("another process renews this farm's certificates; stop it first, or let it work")
-        fine = True
         try:
-            for name in self.store.due(self._clock()):
-                server = self._farm.server(name)
-                if server is not None:
-                    fine = self._ticked(server, lease) and fine
+            self._held_up.clear()
+            fine = self._look_at(self.store.due(self._clock()), lease)
+            if held_up := sorted(self._held_up):
+                hastened = [name for name in self.store.due(self._clock()) if name not in held_up]
+                fine = self._look_at([*hastened, *held_up], lease) and fine
         finally:
             self.end(seconds=0)
         return fine
+
+    def _look_at(self, names: Sequence[str], lease: Lease) -> bool:
+        servers = [server for name in names if (server := self._farm.server(name)) is not None]
+        fine = [self._ticked(server, lease) for server in servers]
+        return all(fine)
 
     def end(self, *, seconds: float) -> Sequence[str]:
         """Give the lease back, after waiting so long for what is under way; the servers that are still asked."""
@@ -152,7 +160,7 @@ class RenewalLoop:
                 self._configured = False
             if not self._configured:
                 names = [server.name for server in self._farm.servers]
-                self.store.configure(names, now=self._clock(), draw=self._draw)
+                self.store.configure(names, now=self._clock(), draw=self._draw, spread=self._spread)
                 self._configured = True
         elif self._lease is not None:
             _log.warning("renewal_lead_lost", owner=self._owner)
@@ -262,6 +270,9 @@ class RenewalLoop:
             if ticked.performed is not None and ticked.performed.finding is not None:
                 return False
             if ticked.performed is None:
+                step = ticked.step
+                if isinstance(step, Rest) and step.reason is RenewalReason.NO_NEIGHBOUR:
+                    self._held_up.add(server.name)
                 return True
         return True
 

@@ -125,10 +125,13 @@ class RenewalStore:
         self._leases = DatabaseLeases(engine) if leases is None else leases
         self._active: tuple[str, ...] | None = None
 
-    def configure(self, names: Sequence[str], *, now: datetime, draw: Callable[[], float]) -> None:
+    def configure(
+        self, names: Sequence[str], *, now: datetime, draw: Callable[[], float], spread: timedelta = SPREAD
+    ) -> None:
         """Work on these servers from now on; what is known of others is kept.
 
-        `draw` gives the jitter (0 to 1) of a new server, once and for ever (promise 52).
+        `draw` gives the jitter (0 to 1) of a new server, once and for ever (promise 52); its first look is within
+        `spread`.
         """
         with reading(self._engine) as connection:
             known = set(connection.execute(select(fas_servers.c.name)).scalars())
@@ -137,7 +140,7 @@ class RenewalStore:
                 known = set(connection.execute(select(fas_servers.c.name)).scalars())
                 for name in dict.fromkeys(names):
                     if name not in known:
-                        _add_server(connection, name, draw(), now)
+                        _add_server(connection, name, draw(), now, spread)
         self._active = tuple(dict.fromkeys(names))
 
     def due(self, now: datetime) -> tuple[str, ...]:
@@ -464,8 +467,8 @@ class RenewalStore:
         )
 
 
-def _add_server(connection: Connection, name: str, jitter: float, now: datetime) -> None:
-    values = {"name": name, "jitter": jitter, "next_tick_at": now + SPREAD * jitter, "first_usable": "{}"}
+def _add_server(connection: Connection, name: str, jitter: float, now: datetime, spread: timedelta) -> None:
+    values = {"name": name, "jitter": jitter, "next_tick_at": now + spread * jitter, "first_usable": "{}"}
     connection.execute(insert(fas_servers).values(**values))
     detail = {"jitter": jitter}
     write_act(connection, now=now, actor=SYSTEM, act="renewal_server_added", subject=name, detail=detail)

@@ -59,7 +59,7 @@ def list_messages(session: Session, form: Output) -> int:
         )
         for each in found
     ]
-    columns = ("severity", "written", "kind", "for", "finding", "title")
+    columns = ("severity", "written", "kind", "for", "delivery", "title")
     output.table(columns, rows, nothing="No message was written yet.")
     return ExitCode.DONE
 

@@ -26,7 +26,9 @@ PIPE_WIDTH = 10_000  # off a terminal a row is one line, so that grep and awk ca
 SHORT_DIGEST = 12
 
 # Columns that may be broken, between words; all others are whole.
-_SENTENCES = frozenset({"act", "expected", "finding", "meaning", "next", "presented", "to do", "where", "why"})
+_SENTENCES = frozenset(
+    {"act", "delivery", "expected", "finding", "meaning", "next", "presented", "to do", "where", "why"}
+)
 _NARROWEST = 12
 _GAP = 2
 

@@ -431,9 +431,7 @@ def test_alarms_that_stood_before_there_were_messages_are_not_told_after_the_upg
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
         row = "'metadata_aging', 'https://idp.example', '', 'warning', 'Look.', 1767268800000000"
-        connection.execute(
-            text(f"INSERT INTO alarms (kind, entity_id, key, severity, text, raised_at) VALUES ({row})")
-        )
+        connection.execute(text(f"INSERT INTO alarms (kind, entity_id, key, severity, text, raised_at) VALUES ({row})"))
     before.dispose()
     database.upgrade(url)
     engine = open_database(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from evidence_service.renewal.model import (
     Observation,
     RenewalPolicy,
     Result,
+    StepKind,
 )
 from evidence_service.renewal.ports import NotLeader, Performed
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.tick import AtPoint, Ticked
 from evidence_service.renewal_loop import LEASE_LENGTH, RenewalLoop
+from tests.renewal.site import FAS2, POLICY, near
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 A, B = "fas-a.corp.example", "fas-b.corp.example"
@@ -201,3 +204,33 @@ def test_a_look_in_a_thread_tells_of_an_error_too(engine: Engine) -> None:
     assert raised.is_set()
     assert bench.loop.store.status(A).misses == 1
     bench.loop.end(seconds=1)
+
+
+def test_the_first_round_looks_at_every_server(engine: Engine) -> None:
+    """A timer that starts `work --once` for the first time looks at the whole farm, whatever was drawn."""
+    bench = Bench(engine)
+    bench.loop._draw = lambda: 0.9
+
+    assert bench.loop.round()
+    assert bench.looked_at() == [A, B]
+
+
+def test_a_rare_timer_gets_by_neighbours_that_were_not_seen_lately(tmp_path: Path) -> None:
+    """A round every eight hours looks at the neighbour again, and then lets the one that waited go on at once."""
+    with near(tmp_path, policy=replace(POLICY, poll=timedelta(minutes=5))) as farm:
+        (old,) = farm.used()
+        farm.until_step(StepKind.AWAIT_APPROVAL)
+        (request,) = farm.farm.ca.pending
+        farm.farm.ca.issue(request.number)
+        farm.farm.advance(timedelta(hours=8))
+        assert FAS2 not in farm.store.due(farm.farm.now)
+        farm.round()
+
+        assert farm.acts()[1:] == [
+            "prove done",
+            "enter_maintenance done",
+            *(["switch done"] * 3),
+            "verify done",
+            "leave_maintenance done",
+        ]
+        assert old not in farm.used()
