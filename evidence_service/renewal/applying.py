@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from evidence_service.renewal.issued import check_offline_response
 from evidence_service.renewal.model import (
+    WAITING,
     Alert,
     Ask,
     AskKind,
@@ -84,20 +85,21 @@ def import_response(situation: Situation) -> Step | None:
 def withdraw(situation: Situation) -> Step | None:
     """Remove a request: a person wants it gone, the CA denied it, or nobody decided in time. Only ours goes unasked."""
     if situation.ask(AskKind.WITHDRAW) is not None and (certificate_id := to_withdraw(situation)) is not None:
-        return _withdrawal(situation, RenewalReason.ASKED, certificate_id)
+        return withdrawal(situation, RenewalReason.ASKED, certificate_id)
     for certificate_id, requested in situation.past.requests.items():
         entry = situation.entry(certificate_id)
         if entry is None or certificate_id in situation.observation.used:
             continue
         if entry.status is CertificateStatus.DENIED:
-            return _withdrawal(situation, RenewalReason.DENIED, certificate_id)
+            return withdrawal(situation, RenewalReason.DENIED, certificate_id)
         overdue = situation.now >= requested.at + situation.policy.approval_deadline
         if entry in situation.waiting and overdue and situation.policy.on_deadline is Deadline.WITHDRAW:
-            return _withdrawal(situation, RenewalReason.APPROVAL_OVERDUE, certificate_id)
+            return withdrawal(situation, RenewalReason.APPROVAL_OVERDUE, certificate_id)
     return None
 
 
-def _withdrawal(situation: Situation, reason: RenewalReason, certificate_id: str) -> Withdraw:
+def withdrawal(situation: Situation, reason: RenewalReason, certificate_id: str) -> Withdraw:
+    """The step that removes this entry, with what people need of it afterwards."""
     entry = situation.entry(certificate_id)
     if entry is None:
         return Withdraw(reason=reason, certificate_id=certificate_id)
@@ -107,6 +109,7 @@ def _withdrawal(situation: Situation, reason: RenewalReason, certificate_id: str
         certificate_authority=entry.certificate_authority,
         ca_request_id=entry.ca_request_id,
         denial=entry.denial,
+        issued=entry.status not in {*WAITING, CertificateStatus.DENIED, None},
     )
 
 

@@ -379,6 +379,7 @@ class Withdraw:
     """Remove a request that was denied, given up, or that a person wants gone; nothing names it.
 
     What people need of the entry, which is gone afterwards: the CA, its number of the request, its word if it denied.
+    `issued`: the CA has issued the certificate already, which is unused, and only the CA can revoke it.
     """
 
     reason: RenewalReason
@@ -386,6 +387,7 @@ class Withdraw:
     certificate_authority: str | None = None
     ca_request_id: str | None = None
     denial: str = ""
+    issued: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
