@@ -85,12 +85,32 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One act: what was done, what came of it, who wanted it (`system:renewal` or a person) and why."""
+    """One act, or one thing that a person said: what, when (UTC), and who wanted it (`system:renewal` or a person).
+
+    `what` is the kind of the act (`StepKind`), or `asked`, `settled`, `paused` or `resumed`. Of an act `attempt` says
+    what came of it, and `why` why it was done. Of the others `note` is what the person said, `ask` the wish (None of a
+    pause), `outcome` how it was settled, and `until` the end of a pause (None: until a person ends it).
+    """
 
     server: str
-    attempt: Attempt
+    at: datetime
+    what: str
     actor: str
-    why: str
+    attempt: Attempt | None = None
+    why: str = ""
+    note: str = ""
+    ask: AskKind | None = None
+    outcome: str = ""
+    until: datetime | None = None
+
+
+SAID = {
+    "renewal_asked": "asked",
+    "renewal_settled": "settled",
+    "renewal_paused": "paused",
+    "renewal_resumed": "resumed",
+}
+"""What people said, by its name in the journal."""
 
 
 WHY = {
@@ -287,6 +307,25 @@ def read_ask(row: Row[Any]) -> Ask:
         return Ask(seq=row.seq, kind=AskKind(row.kind), at=row.at, actor=row.actor, note=row.note, payload=row.payload)
     except ValueError as error:
         raise _damaged(f"renewal_asks row {row.seq}", error) from error
+
+
+def read_said(row: Row[Any]) -> HistoryEntry:
+    """What a person said, from its row of `journal`. Raises DamagedRow."""
+
+    def read(detail: dict[str, object]) -> HistoryEntry:
+        kind = detail.get("kind")
+        return HistoryEntry(
+            server=row.subject,
+            at=row.at,
+            what=SAID[row.act],
+            actor=row.actor,
+            note=_exactly(str, detail.get("note", "")),
+            ask=None if kind is None else AskKind(_exactly(str, kind)),
+            outcome=_exactly(str, detail.get("outcome", "")),
+            until=decode(datetime | None, detail.get("until")),
+        )
+
+    return _read(row.detail, f"journal row {row.seq}", read)
 
 
 def read_problem(row: Row[Any]) -> Finding | None:

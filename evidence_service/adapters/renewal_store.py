@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, or_, select, update
 
-from evidence_service.adapters.database import fas_servers, reading, renewal_acts, renewal_asks, writing
+from evidence_service.adapters.database import fas_servers, journal, reading, renewal_acts, renewal_asks, writing
 from evidence_service.adapters.idp_rows import Conflict, NotFound, printable, record_act, write_act
 from evidence_service.adapters.lease import DatabaseLeases, Leases, give_back, lease_row, take
 from evidence_service.adapters.renewal_rows import (
+    SAID,
     DamagedRow,
     HistoryEntry,
     ServerStatus,
@@ -38,6 +39,7 @@ from evidence_service.adapters.renewal_rows import (
     read_attempt,
     read_attempts,
     read_problem,
+    read_said,
     step_detail,
     why,
 )
@@ -415,17 +417,15 @@ class RenewalStore:
             return tuple(self._status(connection, row) for row in rows)
 
     def history(self, server: str, limit: int) -> tuple[HistoryEntry, ...]:
-        """The latest acts at one server, oldest first. Raises NotFound, and DamagedRow."""
+        """The latest at one server, oldest first: acts, and what people said. Raises NotFound, and DamagedRow."""
         with reading(self._engine) as connection:
             _server_row(connection, server)
             asks = _asks_of(connection, server)
             acts = read_attempts(_latest_acts(connection, server, limit))
-        entries = []
-        for each in acts:
-            asked = _ask_behind(each.step, asks, each.at)
-            actor = SYSTEM if asked is None else asked.actor
-            entries.append(HistoryEntry(server=server, attempt=each, actor=actor, why=why(each.step, asked)))
-        return tuple(entries)
+            said = [read_said(row) for row in _latest_said(connection, server, limit)]
+        entries = [*said, *(_entry_of(server, each, _ask_behind(each.step, asks, each.at)) for each in acts)]
+        # A wish comes before the act of the same instant that it leads to.
+        return tuple(sorted(entries, key=lambda each: each.at)[-limit:])
 
     def _known(self, connection: Connection, server: str) -> Row[Any]:
         row = _server_row(connection, server)
@@ -488,6 +488,22 @@ def _set(connection: Connection, server: str, **values: object) -> None:
 def _latest_acts(connection: Connection, server: str, limit: int, *these: ColumnElement[bool]) -> Sequence[Row[Any]]:
     statement = select(renewal_acts).where(renewal_acts.c.server == server, *these)
     return connection.execute(statement.order_by(renewal_acts.c.seq.desc()).limit(limit)).all()[::-1]
+
+
+def _latest_said(connection: Connection, server: str, limit: int) -> Sequence[Row[Any]]:
+    statement = select(journal).where(journal.c.subject == printable(server), journal.c.act.in_(SAID))
+    return connection.execute(statement.order_by(journal.c.seq.desc()).limit(limit)).all()[::-1]
+
+
+def _entry_of(server: str, attempt: Attempt, asked: Ask | None) -> HistoryEntry:
+    return HistoryEntry(
+        server=server,
+        at=attempt.at,
+        what=STEP_KINDS[type(attempt.step)].value,
+        actor=SYSTEM if asked is None else asked.actor,
+        attempt=attempt,
+        why=why(attempt.step, asked),
+    )
 
 
 def _acts_that_matter(connection: Connection, server: str) -> Sequence[Row[Any]]:

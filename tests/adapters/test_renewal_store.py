@@ -735,15 +735,36 @@ def test_history_says_who_and_why(world: World) -> None:
     world.store.ask(A, AskKind.RENEW, now=NOW, actor=ACTOR, note="Key is too old.")
     world.did(request_for(RenewalReason.ASKED), FAILED)
     world.did(SWITCH_IT)
-    told = [(each.attempt.seq, each.actor, each.why) for each in world.store.history(A, 10)]
-    assert told == [
-        (1, "system:renewal", RenewalReason.DUE.meaning),
-        (2, ACTOR, f"{RenewalReason.ASKED.meaning} Key is too old."),
-        (3, "system:renewal", "the new certificate is proven"),
+    acts = [(each.attempt, each) for each in world.store.history(A, 10) if each.attempt is not None]
+    assert [(attempt.seq, each.what, each.actor, each.why) for attempt, each in acts] == [
+        (1, "request", "system:renewal", RenewalReason.DUE.meaning),
+        (2, "request", ACTOR, f"{RenewalReason.ASKED.meaning} Key is too old."),
+        (3, "switch", "system:renewal", "the new certificate is proven"),
     ]
-    assert [each.attempt.seq for each in world.store.history(A, 2)] == [2, 3]
+    assert [each.attempt and each.attempt.seq for each in world.store.history(A, 2)] == [2, 3]
     with pytest.raises(NotFound):
         world.store.history("fas-x", 1)
+
+
+def test_history_tells_what_people_said(world: World) -> None:
+    """Wishes, how they were settled, pauses and their ends: who, when and with which note; not of other servers."""
+    wish = world.store.ask(A, AskKind.ROLL_BACK, now=NOW, actor=ACTOR, note="logons fail")
+    world.store.settle(A, wish, "there is nothing to go back to", epoch=world.epoch, now=NOW + MINUTE)
+    world.store.pause(A, NOW + DAY, now=NOW + 2 * MINUTE, actor=ACTOR, note="moving the CA")
+    world.store.pause(B, None, now=NOW + 2 * MINUTE, actor=ACTOR)
+    world.store.resume(A, now=NOW + 3 * MINUTE, actor="CORP\\other", note="moved")
+    world.did(SWITCH_IT, now=NOW + 4 * MINUTE)
+    asked, settled, paused, resumed, act = world.store.history(A, 10)
+    assert (asked.what, asked.at, asked.actor) == ("asked", NOW, ACTOR)
+    assert (asked.ask, asked.note, asked.attempt) == (AskKind.ROLL_BACK, "logons fail", None)
+    assert (settled.what, settled.ask, settled.actor) == ("settled", AskKind.ROLL_BACK, "system:renewal")
+    assert settled.outcome == "there is nothing to go back to"
+    assert (paused.what, paused.actor, paused.note) == ("paused", ACTOR, "moving the CA")
+    assert (paused.ask, paused.until) == (None, NOW + DAY)
+    assert (resumed.what, resumed.actor, resumed.note) == ("resumed", "CORP\\other", "moved")
+    assert (act.what, act.at) == ("switch", NOW + 4 * MINUTE)
+    assert [each.what for each in world.store.history(A, 2)] == ["resumed", "switch"]
+    assert [(each.what, each.until) for each in world.store.history(B, 10)] == [("paused", None)]
 
 
 def test_requests_are_counted_since_a_renewal_succeeded(world: World) -> None:
