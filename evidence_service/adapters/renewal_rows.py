@@ -30,9 +30,11 @@ from evidence_service.renewal.model import (
     Attempt,
     Import,
     Observation,
+    Prove,
     Result,
     Step,
     StepKind,
+    Withdraw,
 )
 from evidence_service.renewal.reasons import RenewalReason
 from idp_certs.reasons import Finding, Reason, TrustReason
@@ -132,6 +134,10 @@ def why(act: Act, ask: Ask | None) -> str:
     """Why an act is done, in words; `ask` is what a person said who wanted it."""
     reason = getattr(act, "reason", None)
     text = WHY[STEP_KINDS[type(act)]] if reason is None else reason.meaning
+    if isinstance(act, Prove) and act.definition is None:
+        text = "the new certificate is checked as far as FAS describes it, before anything in use names it"
+    if isinstance(act, Withdraw) and act.issued:
+        text = f"{text} The certificate is issued, and nothing uses it."
     return text if ask is None or not ask.note else f"{text} {ask.note}"
 
 

@@ -52,14 +52,19 @@ from evidence_service.renewal.model import (
     AskKind,
     Attempt,
     Attempts,
+    EnterMaintenance,
     Import,
     Neighbour,
     Observation,
+    Prove,
     Request,
     Result,
+    Retire,
     RollBack,
     Step,
     StepKind,
+    Switch,
+    Verify,
     Withdraw,
 )
 from evidence_service.renewal.ports import Performed, SwitchTaken
@@ -103,6 +108,23 @@ _WAITS = {StepKind.ENTER_MAINTENANCE, StepKind.SWITCH}
 _SUCCESS = {StepKind.VERIFY, StepKind.RETIRE}
 """What ends a renewal well."""
 _OPEN = or_(renewal_acts.c.result.is_(None), renewal_acts.c.result == Result.UNKNOWN.value)
+_IN_VAIN = or_(
+    renewal_acts.c.result == Result.FAILED.value,
+    (renewal_acts.c.result == Result.NOT_DONE.value) & renewal_acts.c.finding.is_not(None),
+)
+"""As `evidence_service.renewal.memory.in_vain` says it."""
+_ABOUT: Mapping[type, str] = {
+    Import: "certificate_id",
+    Prove: "certificate_id",
+    EnterMaintenance: "certificate_id",
+    Switch: "after",
+    Verify: "certificate_id",
+    Retire: "certificate_id",
+    Withdraw: "certificate_id",
+}
+"""The new certificate that an act is for, or the old one that it removes: no request has one, and going back
+or leaving maintenance must succeed whatever became of it.
+"""
 _ANSWERED = frozenset({Result.DONE, Result.FAILED})
 
 
@@ -322,6 +344,8 @@ class RenewalStore:
                 "problem_since": None,
                 "misses": 0,
             }
+            if row.failures > 0 and _nothing_is_left(connection, row, observation):
+                values |= {"failures": 0, "not_before": None}
             if not _is_same_step(row, step):
                 values["step_since"] = now
             _set(connection, server, **values)
@@ -568,7 +592,8 @@ def _settle_by(connection: Connection, server: str, attempt: Attempt, result: Re
 def _count(connection: Connection, row: Row[Any], attempt: Attempt, now: datetime) -> None:
     """Begin a back-off after an act in vain, and end it when what failed succeeds.
 
-    Another act that succeeds does not end it: going back to the old certificate is no reason to try again sooner.
+    Another act that succeeds does not end it: going back to the old certificate is no reason to try again sooner. What
+    failed with a certificate that is gone ends when that is seen.
     """
     act, result = attempt.step, attempt.result
     if in_vain(attempt):
@@ -576,13 +601,18 @@ def _count(connection: Connection, row: Row[Any], attempt: Attempt, now: datetim
         not_before = now + back_off(failures, LONGEST_WAIT, row.jitter)
         _set(connection, row.name, failures=failures, not_before=not_before)
     elif result is Result.DONE and row.failures > 0:
-        failing = renewal_acts.c.result == Result.FAILED.value
-        silent = (renewal_acts.c.result == Result.NOT_DONE.value) & renewal_acts.c.finding.is_not(None)
-        statement = select(renewal_acts).where(renewal_acts.c.server == row.name, or_(failing, silent))
-        failed = connection.execute(statement.order_by(renewal_acts.c.seq.desc()).limit(1)).one_or_none()
-        is_over = failed is None or _subject(read_attempt(failed).step) == _subject(act)
+        failed = _latest_acts(connection, row.name, 1, _IN_VAIN)
+        is_over = not failed or _subject(read_attempt(failed[0]).step) == _subject(act)
         if is_over or STEP_KINDS[type(act)] in _SUCCESS:
             _set(connection, row.name, failures=0, not_before=None)
+
+
+def _nothing_is_left(connection: Connection, row: Row[Any], observation: Observation) -> bool:
+    """Whether every act that failed running was about a certificate that is gone, and that no definition names."""
+    left = {each.id for each in observation.certificates} | observation.used
+    failed = read_attempts(_latest_acts(connection, row.name, row.failures, _IN_VAIN))
+    about = [getattr(each.step, _ABOUT.get(type(each.step), ""), None) for each in failed]
+    return bool(about) and all(each is not None and each not in left for each in about)
 
 
 def _subject(act: Act) -> tuple[StepKind, str | None]:

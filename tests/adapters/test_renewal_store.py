@@ -37,6 +37,7 @@ from evidence_service.adapters.renewal_rows import (
     encode_finding,
     encode_observation,
     encode_step,
+    why,
 )
 from evidence_service.adapters.renewal_store import (
     KEPT_ACTS,
@@ -66,6 +67,7 @@ from evidence_service.renewal.model import (
     LeaveMaintenance,
     Neighbour,
     Observation,
+    Prove,
     Request,
     Rest,
     Result,
@@ -473,6 +475,32 @@ def test_an_act_in_vain_begins_a_back_off_also_without_an_answer(world: World) -
     assert world.store.attempts(A).not_before is None
 
 
+def test_a_failure_is_over_when_the_certificate_that_failed_is_gone(world: World) -> None:
+    """Removed by whomever; while FAS lists it, or a definition names it, the back-off stands."""
+    new = AuthorizationCertificate(id="new", status_word="Ok", status=CertificateStatus.OK)
+    both = observed(certificates=(*observed().certificates, new))
+    world.did(SWITCH_IT, FAILED)
+    world.did(VERIFY, FAILED)
+    world.did(BACK)
+    world.saw(both)
+    assert (world.store.status(A).failures, world.store.attempts(A).not_before) == (2, NOW + 2 * MINUTE)
+    named = replace(observed().definitions[0], authorization_certificate="new")
+    world.saw(observed(definitions=(named,)))
+    assert world.store.status(A).failures == 2
+    world.did(Withdraw(reason=RenewalReason.ASKED, certificate_id="new", issued=True))
+    world.saw(observed())
+    assert (world.store.status(A).failures, world.store.attempts(A).not_before) == (0, None)
+
+
+@pytest.mark.parametrize("act", [request_for(), BACK, LEAVE], ids=["request", "roll back", "leave maintenance"])
+def test_what_must_succeed_whatever_became_of_the_certificate_keeps_its_back_off(world: World, act: Act) -> None:
+    """Promise 51: a CA that refuses, or a server that does not leave maintenance, is not asked sooner for it."""
+    world.did(act, FAILED)
+    world.did(VERIFY, FAILED)
+    world.saw(observed())
+    assert (world.store.status(A).failures, world.store.attempts(A).not_before) == (2, NOW + 2 * MINUTE)
+
+
 def test_the_longest_back_off_is_the_one_that_the_plan_believes() -> None:
     """Promise 51: none that is stored counts as computed by a wrong clock."""
     assert back_off(100, LONGEST_WAIT, 1.0) == LONGEST_BACK_OFF
@@ -818,6 +846,16 @@ def test_a_damaged_observation_is_replaced_by_the_next(world: World) -> None:
 def test_every_act_says_why_it_is_done() -> None:
     """No kind is left out, those that carry no reason of their own included."""
     assert {STEP_KINDS[act] for act in ACTS} == set(WHY)
+
+
+def test_why_says_what_is_done_in_this_case() -> None:
+    """Without a test definition nothing is tested yet; an issued certificate that goes is no request."""
+    tested, checked = (why(Prove(certificate_id="new", definition=each), None) for each in ("test", None))
+    assert tested == "the new certificate is tested before anything in use names it"
+    assert checked == "the new certificate is checked as far as FAS describes it, before anything in use names it"
+    removed = Withdraw(reason=RenewalReason.ASKED, certificate_id="new", issued=True)
+    assert why(removed, None) == f"{RenewalReason.ASKED.meaning} The certificate is issued, and nothing uses it."
+    assert why(replace(removed, issued=False), None) == RenewalReason.ASKED.meaning
 
 
 def test_the_store_is_the_memory_that_a_tick_needs(world: World) -> None:
