@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from evidence_service.renewal.farm import FasServer, WinRm
@@ -18,13 +19,15 @@ from evidence_service.renewal.preflight_model import (
 )
 from evidence_service.renewal.reasons import RenewalReason
 
+_REMEDY = re.compile(r"(?<=\.) (?=(?:Check|Install|Set) )")
+
 
 def sign_in_checks(facts: PreflightFacts) -> Iterator[Check]:
     """Whether the server answers, and whether the account is administrator of FAS."""
     name = "sign-in"
     if facts.session is not None:
-        remedy = RenewalReason.UNREACHABLE.advice.partition(" The renewal")[0]
-        yield failed(name, f"No session as {facts.account}: {facts.session.error}", remedy, RenewalReason.UNREACHABLE)
+        cause, remedy = _cause_and_remedy(facts.session.error)
+        yield failed(name, f"No session as {facts.account}: {cause}", remedy, RenewalReason.UNREACHABLE)
         return
     reads = {
         "Get-FasAuthorizationCertificate": facts.certificates,
@@ -46,6 +49,14 @@ def sign_in_checks(facts: PreflightFacts) -> Iterator[Check]:
         yield unknown(name, f"{cmdlet}: {each.error}", f"Run `{cmdlet}` on the FAS server as {facts.account}.")
     if not missed:
         yield ok(name, f"{facts.account} may read FAS, elevated and as its administrator.", CheckCode.SIGN_IN)
+
+
+def _cause_and_remedy(error: str) -> tuple[str, str]:
+    """The transport's own remedy, which begins a sentence of its error, is closer than any that fits all."""
+    found = _REMEDY.search(error)
+    if found is None:
+        return error, RenewalReason.UNREACHABLE.advice.partition(" The renewal")[0]
+    return error[: found.start()], error[found.end() :]
 
 
 def release_checks(facts: PreflightFacts) -> Iterator[Check]:
@@ -89,7 +100,7 @@ def maintenance_checks(facts: PreflightFacts) -> Iterator[Check]:
             RenewalReason.NO_NEIGHBOUR,
         )
     else:
-        yield ok("neighbours", "The switch waits for no server that does not exist.", CheckCode.NEIGHBOURS)
+        yield ok("neighbours", _neighbours(facts), CheckCode.NEIGHBOURS)
     if facts.session is not None:
         return
     if isinstance(facts.listed, NotRead):
@@ -108,6 +119,14 @@ def maintenance_checks(facts: PreflightFacts) -> Iterator[Check]:
             "Configure them in the renewal file, by the name that `Get-FasServer` shows as their address.",
             CheckCode.NOT_CONFIGURED,
         )
+
+
+def _neighbours(facts: PreflightFacts) -> str:
+    if facts.server.policy.maintenance is Maintenance.SKIP:
+        return "The switch needs no other server, as set: it is made without maintenance."
+    others = [each.name for each in facts.farm if each.name != facts.server.name]
+    whether = "whether it does" if len(others) == 1 else "whether one does"
+    return f"{' or '.join(others)} can serve meanwhile ({whether} is looked at before the switch)."
 
 
 def _maintenance(facts: PreflightFacts) -> Check:

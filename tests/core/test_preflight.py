@@ -308,7 +308,41 @@ def test_a_switch_without_maintenance_needs_no_neighbour() -> None:
     """With one server and maintenance = skip there is nothing to wait for (promise 61)."""
     alone = replace(ONE, policy=replace(POLICY, maintenance=Maintenance.SKIP))
 
-    assert wrong(given(server=alone, farm=(alone,), listed=(Listed(address="fas1", maintenance=False),))) == []
+    facts = given(server=alone, farm=(alone,), listed=(Listed(address="fas1", maintenance=False),))
+    assert wrong(facts) == []
+    said = next(each.text for each in judge(facts) if each.name == "neighbours")
+    assert said == "The switch needs no other server, as set: it is made without maintenance."
+
+
+def test_the_servers_that_can_serve_meanwhile_are_named() -> None:
+    """They are configured; that one serves is another thing, which the switch looks at."""
+    three = given(farm=(ONE, TWO, replace(TWO, name="fas3.example.test")))
+    said = [each.text for facts in (GOOD, three) for each in judge(facts) if each.name == "neighbours"]
+    assert said == [
+        "fas2.example.test can serve meanwhile (whether it does is looked at before the switch).",
+        "fas2.example.test or fas3.example.test can serve meanwhile (whether one does is looked at before the switch).",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "remedy"),
+    [
+        (
+            "fas1:5986: no answer (timed out). Check host and port. See the firewall.",
+            r"No session as EXAMPLE\svc-fas: fas1:5986: no answer (timed out).",
+            "Check host and port. See the firewall.",
+        ),
+        (
+            "fas1:5986: no connection",
+            r"No session as EXAMPLE\svc-fas: fas1:5986: no connection",
+            "Check that it runs, that WinRM answers, and that the account may use it.",
+        ),
+    ],
+)
+def test_one_remedy_is_told_of_a_server_that_does_not_answer(error: str, said: str, remedy: str) -> None:
+    """That of the transport, where it knows one, else the one that fits all."""
+    sign_in = judge(given(session=NotRead(error=error)))[0]
+    assert (sign_in.text, sign_in.remedy) == (said, remedy)
 
 
 def test_an_inaccessible_ca_is_not_taken_for_one_without_templates() -> None:
