@@ -86,11 +86,16 @@ def alarm_message(alarm: Alarm, *, raised_at: datetime, risen: bool = False) -> 
         severity=alarm.severity,
         audience=Audience.APPROVERS if alarm.kind in FOR_APPROVERS else Audience.OPERATORS,
         title=title if number is None else f"{title} (request {number})",
-        paragraphs=(alarm.text, *alarm.more),
+        paragraphs=(_without_todo(alarm), *alarm.more),
         facts=((_SUBJECTS[about], alarm.entity_id), *alarm.facts, ("Since", instant_text(raised_at))),
         todo=alarm.todo,
         urgent=alarm.severity is Severity.CRITICAL,
     )
+
+
+def _without_todo(alarm: Alarm) -> str:
+    """The text without the advice at its end, which the message has under what to do."""
+    return alarm.text.removesuffix(" ".join(alarm.todo)).rstrip() or alarm.text
 
 
 def worth_telling(raised: Sequence[Alarm]) -> tuple[Alarm, ...]:

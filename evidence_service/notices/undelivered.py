@@ -48,9 +48,11 @@ def undelivered_alarms(undelivered: tuple[Undelivered, ...], now: datetime) -> t
 
 
 def _text(each: Undelivered, now: datetime) -> str:
-    parts = [f"{each.waiting} wait and are tried again"] if each.waiting else []
+    parts = []
+    if each.waiting:
+        parts.append("1 waits and is tried again" if each.waiting == 1 else f"{each.waiting} wait and are tried again")
     if each.abandoned:
-        parts.append(f"{each.abandoned} were given up")
+        parts.append(f"{each.abandoned} {'was' if each.abandoned == 1 else 'were'} given up")
     return (
         f"Messages do not reach people by {each.channel} since {instant_text(each.oldest)} "
         f"({span_text(now - each.oldest)}): {' and '.join(parts)}. The last reason: {each.problem.rstrip('.')}."

@@ -6,6 +6,7 @@ As in `idp_certs.alarms`, an alarm stands while it is named here and clears by i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from evidence_service.notices.model import About
@@ -19,7 +20,7 @@ from evidence_service.renewal.model import (
     Result,
     Switch,
 )
-from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.reasons import RenewalReason, advice_for
 from evidence_service.renewal.server_view import (
     Known,
     Raised,
@@ -31,6 +32,7 @@ from evidence_service.renewal.server_view import (
 )
 from evidence_service.renewal.timing import lead_findings, lifetime_of, renew_at
 from idp_certs.alarms import DAY, HOUR, Alarm, Severity, instant_text, span_text
+from idp_certs.reasons import Finding
 
 __all__ = ("ServerView", "approval_of", "renewal_alarms")
 
@@ -90,22 +92,43 @@ def _stopped(known: Known) -> Iterator[Raised]:
         text = f"Nothing is done at FAS server {view.name}: {view.damage}."
         yield Raised(kind="renewal_stopped", key="damaged", severity=Severity.CRITICAL, text=text)
     if isinstance(step, Alert) and step.reason not in _OWN_ALARM:
-        findings = "; ".join(map(details, step.findings))
-        what = f"{step.reason.meaning.rstrip('.')} ({findings})" if findings else step.reason.meaning
-        text = f"FAS server {view.name}: {what}{until_text(known, '. ')}"
         mild = step.reason is RenewalReason.NO_NEIGHBOUR and not known.is_urgent
-        yield Raised(
-            kind="renewal_stopped",
-            key=step.reason.value,
-            severity=Severity.WARNING if mild else Severity.CRITICAL,
-            text=f"{text.rstrip('.')}. {step.reason.advice}",
-            more=tuple(each.reason.meaning for each in step.findings if each.reason is not step.reason),
+        yield _advised(
+            Raised(
+                kind="renewal_stopped",
+                key=step.reason.value,
+                severity=Severity.WARNING if mild else Severity.CRITICAL,
+                text=_stop_text(known, step),
+                more=tuple(each.reason.meaning for each in step.findings if each.reason is not step.reason),
+            ),
+            advice_for(step.reason, view.name),
         )
     for act in recall(view.attempts).unanswered:
         if known.now - act.at >= UNKNOWN_AFTER:
             reason = RenewalReason.ANSWER_UNKNOWN
-            text = f"FAS server {view.name} never answered {act_text(act)} of {instant_text(act.at)}. {reason.advice}"
-            yield Raised(kind="renewal_stopped", key=f"{reason}:{act.seq}", severity=Severity.WARNING, text=text)
+            text = f"FAS server {view.name} never answered {act_text(act)} of {instant_text(act.at)}."
+            key = f"{reason}:{act.seq}"
+            raised = Raised(kind="renewal_stopped", key=key, severity=Severity.WARNING, text=text)
+            yield _advised(raised, reason.advice)
+
+
+def _stop_text(known: Known, step: Alert) -> str:
+    """Why it stopped, what was found, and by when it matters."""
+    text = f"FAS server {known.view.name}: {step.reason.meaning}"
+    if step.findings:
+        text += f" Found: {'; '.join(map(_found, step.findings))}."
+    end = until_text(known, "")
+    return f"{text} {end[0].upper()}{end[1:]}." if end else text
+
+
+def _found(finding: Finding) -> str:
+    """A finding within a sentence."""
+    return details(finding).rstrip(".")
+
+
+def _advised(raised: Raised, *advice: str) -> Raised:
+    """With what to do at the end of the text, where a list shows nothing else, and by itself for the message."""
+    return replace(raised, text=" ".join((raised.text, *advice)), todo=advice)
 
 
 def _reach(known: Known) -> Iterator[Raised]:
@@ -113,12 +136,13 @@ def _reach(known: Known) -> Iterator[Raised]:
     if view.problem is None or view.problem_since is None:
         return
     age = known.now - view.problem_since
-    text = f"FAS server {view.name} does not answer since {span_text(age)} ({details(view.problem)})"
-    text = f"{text}{until_text(known)}. {view.problem.reason.advice}"
+    text = f"FAS server {view.name} does not answer since {span_text(age)} ({_found(view.problem)}){until_text(known)}."
+    raised = Raised(kind="server_unreachable", severity=Severity.WARNING, text=text)
+    raised = _advised(raised, advice_for(view.problem.reason, view.name))
     if view.misses >= MISSES_WARNING or age >= UNREACHABLE_WARNING:
-        yield Raised(kind="server_unreachable", severity=Severity.WARNING, text=text)
+        yield raised
         if known.is_due or known.is_urgent or age >= UNREACHABLE_CRITICAL:
-            yield Raised(kind="server_unreachable", key="urgent", severity=Severity.CRITICAL, text=text)
+            yield replace(raised, key="urgent", severity=Severity.CRITICAL)
 
 
 def _failing(known: Known) -> Iterator[Raised]:
@@ -127,27 +151,26 @@ def _failing(known: Known) -> Iterator[Raised]:
     failed = next((each for each in reversed(known.view.attempts.acts) if in_vain(each)), None)
     finding = None if failed is None else failed.finding
     what = "an act" if failed is None else act_text(failed)
-    why = "" if finding is None else f" ({details(finding)})"
+    why = "" if finding is None else f" ({_found(finding)})"
     verb = "refused" if failed is None or failed.result is Result.FAILED else "did not answer"
-    advice = RenewalReason.REFUSED_BY_FAS.advice if finding is None else finding.reason.advice
-    yield Raised(
+    raised = Raised(
         kind="renewal_failing",
         key="" if failed is None else STEP_KINDS[type(failed.step)].value,
         severity=Severity.CRITICAL if known.is_urgent else Severity.WARNING,
-        text=(
-            f"FAS server {known.view.name} {verb} {what} {known.view.failures} times{why}{until_text(known)}. {advice}"
-        ),
+        text=f"FAS server {known.view.name} {verb} {what} {known.view.failures} times{why}{until_text(known)}.",
     )
+    reason = RenewalReason.REFUSED_BY_FAS if finding is None else finding.reason
+    yield _advised(raised, advice_for(reason, known.view.name))
 
 
 def _lead(known: Known) -> Iterator[Raised]:
     lifetimes = [lifetime_of(each, known.view.attempts, known.policy) for each in known.used]
     found = {finding for lifetime in lifetimes or [None] for finding in lead_findings(known.policy, lifetime)}
     if found:
-        findings = "; ".join(sorted(map(details, found)))
-        advice = RenewalReason.LEAD_DOES_NOT_FIT.advice
-        text = f"The lead of FAS server {known.view.name} does not fit: {findings}. {advice}"
-        yield Raised(kind="lead_does_not_fit", severity=Severity.WARNING, text=text)
+        findings = "; ".join(sorted(map(_found, found)))
+        text = f"The lead of FAS server {known.view.name} does not fit: {findings}."
+        raised = Raised(kind="lead_does_not_fit", severity=Severity.WARNING, text=text)
+        yield _advised(raised, RenewalReason.LEAD_DOES_NOT_FIT.advice)
 
 
 def _windows(known: Known) -> Iterator[Raised]:
@@ -156,18 +179,16 @@ def _windows(known: Known) -> Iterator[Raised]:
         if isinstance(step, (EnterMaintenance, Switch)) and step.overrides:
             key = step.after if isinstance(step, Switch) else step.certificate_id
             reason = RenewalReason.WINDOW_OVERRIDDEN
-            text = f"FAS server {known.view.name}: {reason.meaning} {reason.advice}"
-            yield Raised(kind="window_overridden", key=key, severity=Severity.WARNING, text=text)
+            text = f"FAS server {known.view.name}: {reason.meaning}"
+            raised = Raised(kind="window_overridden", key=key, severity=Severity.WARNING, text=text)
+            yield _advised(raised, reason.advice)
             return
 
 
 def _pause(known: Known) -> Iterator[Raised]:
     until = known.view.attempts.paused_until
     if until is not None and until > known.now and known.is_due:
-        text = (
-            f"The renewal of FAS server {known.view.name} is due and paused{until_text(known)}. Resume it: "
-            f"`fas-evidence authcert resume {known.view.name}`."
-        )
-        yield Raised(
-            kind="renewal_paused", severity=Severity.CRITICAL if known.is_urgent else Severity.WARNING, text=text
-        )
+        severity = Severity.CRITICAL if known.is_urgent else Severity.WARNING
+        text = f"The renewal of FAS server {known.view.name} is due and paused{until_text(known)}."
+        raised = Raised(kind="renewal_paused", severity=severity, text=text)
+        yield _advised(raised, advice_for(RenewalReason.PAUSED, known.view.name))

@@ -107,16 +107,15 @@ def approval_paragraphs(approval: Approval) -> tuple[str, ...]:
     until = "it expires" if approval.deadline is None else f"it expires at {instant_text(approval.deadline)}"
     withdraws = approval.policy.on_deadline is Deadline.WITHDRAW
     fate = "is withdrawn" if withdraws else "counts as forgotten, and stays where it is"
+    late = approval.deadline is not None and approval.forgotten_at > approval.deadline
+    forgotten = "" if late else f"If nobody decides by {instant_text(approval.forgotten_at)}, the request {fate}. "
     return (
         *(() if approval.is_ours else (_NOT_OURS,)),
         (
             "With this certificate the FAS server enrolls certificates for users, so whoever holds its key can sign on "
             f"as anybody. The one in use serves until {until}; after that no user can log on through this server."
         ),
-        (
-            f"If nobody decides by {instant_text(approval.forgotten_at)}, the request {fate}. Reminders come more "
-            "often the fewer days are left."
-        ),
+        f"{forgotten}Reminders come more often the fewer days are left.",
         (
             "Who approves must not be who asked: not an administrator of that FAS server, and no account of this "
             "service. This decision is the only check by a person."

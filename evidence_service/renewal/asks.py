@@ -80,8 +80,10 @@ def _renew(situation: Situation, ask: Ask) -> str | None:
 
 
 def _withdraw(situation: Situation, ask: Ask) -> str | None:
-    if _acted(situation, ask, Withdraw, _DONE):
-        return "The request was withdrawn."
+    done = [each.step for each in situation.attempts.acts if each.at >= ask.at and each.result is Result.DONE]
+    gone = next((each for each in reversed(done) if isinstance(each, Withdraw)), None)
+    if gone is not None:
+        return "The unused certificate was removed." if gone.issued else "The request was withdrawn."
     if to_withdraw(situation) is not None:
         return None
     if len(situation.waiting) > 1:

@@ -1,4 +1,4 @@
-"""What operators are told of what was done: one message a fact, from the act as remembered.
+"""What people are told of what was done: one message a fact, from the act as remembered.
 
 No message names a user: certificates and servers, what was done, and when.
 """
@@ -13,6 +13,7 @@ from evidence_service.notices.alarms import REQUEST_NUMBER
 from evidence_service.notices.model import About, Audience, Message
 from evidence_service.renewal.model import (
     STEP_KINDS,
+    Act,
     Attempt,
     Attempts,
     AuthorizationCertificate,
@@ -26,10 +27,10 @@ from evidence_service.renewal.model import (
     Switch,
     Withdraw,
 )
-from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.reasons import RenewalReason, advice_for
 from evidence_service.renewal.timing import renew_at
 from idp_certs.alarms import Severity, instant_text
-from idp_certs.reasons import Finding
+from idp_certs.reasons import Finding, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class _Told:
     paragraphs: tuple[str, ...]
     facts: tuple[tuple[str, str | None], ...] = ()
     todo: tuple[str, ...] = ()
+    audience: Audience = Audience.OPERATORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def message_of(
         about=About.FAS_SERVER,
         subject=server,
         severity=told.severity,
-        audience=Audience.OPERATORS,
+        audience=told.audience,
         title=f"{server}: {told.title}",
         paragraphs=told.paragraphs,
         facts=tuple((name, value) for name, value in facts if value),
@@ -147,14 +149,14 @@ def _proved(event: _Event) -> _Told | None:
     if not event.is_refused and not step.findings:
         return None
     found = step.findings or ((event.attempt.finding,) if event.attempt.finding is not None else ())
-    reason = found[0].reason if found else RenewalReason.PROOF_FAILED
+    reasons = tuple(each.reason for each in found) or (RenewalReason.PROOF_FAILED,)
     return _Told(
         kind="proof_failed",
         severity=Severity.CRITICAL,
         title="the new authorization certificate must not be used",
-        paragraphs=(reason.meaning, "Nothing in use names it, and logons go on by the old certificate."),
+        paragraphs=(reasons[0].meaning, "Nothing in use names it, and logons go on by the old certificate."),
         facts=(*facts, *(_fact_of(each) for each in found)),
-        todo=tuple(dict.fromkeys(each.reason.advice for each in found)) or (reason.advice,),
+        todo=_with_removal(event.server, *reasons),
     )
 
 
@@ -188,8 +190,16 @@ def _rolled_back(event: _Event) -> _Told | None:
             step.reason.meaning,
         ),
         facts=(("Definition", step.definition), ("Taken back", step.before), ("In use", step.after)),
-        todo=(step.reason.advice,),
+        todo=_with_removal(event.server, step.reason),
     )
+
+
+def _with_removal(server: str, *reasons: Reason) -> tuple[str, ...]:
+    """What to do about a certificate that failed, with how it is removed: it may be usable, and stays on the server."""
+    advice = tuple(dict.fromkeys(advice_for(each, server) for each in reasons if each is not RenewalReason.ASKED))
+    if any("authcert withdraw" in each for each in advice):
+        return advice
+    return (*advice, f"`fas-evidence authcert withdraw {server}` removes the certificate that is not used now.")
 
 
 def _retired(event: _Event) -> _Told | None:
@@ -227,10 +237,13 @@ def _history(attempts: Attempts, last: Attempt, new: str) -> tuple[tuple[str, st
     if start is None:
         return ()
     done = (each for each in acts if each.seq >= start)
-    return tuple(
-        (instant_text(each.result_at or each.at), f"{_ACTS[STEP_KINDS[type(each.step)].value]}: {each.result}")
-        for each in done
-    )
+    return tuple((instant_text(each.result_at or each.at), f"{_act(each.step)}: {each.result}") for each in done)
+
+
+def _act(step: Act) -> str:
+    if isinstance(step, Withdraw) and step.issued:
+        return "an unused certificate removed"
+    return _ACTS[STEP_KINDS[type(step)].value]
 
 
 _ACTS: Mapping[str, str] = {
@@ -252,21 +265,35 @@ def _withdrawn(event: _Event) -> _Told | None:
     if not event.is_done or not isinstance(step, Withdraw):
         return None
     word = f" The CA says: {step.denial.rstrip('.')}." if step.denial else ""
+    request = "the request" if step.ca_request_id is None else f"request {step.ca_request_id}"
+    where = "" if step.certificate_authority is None else f" at {step.certificate_authority}"
+    title, audience = "a request for an authorization certificate was withdrawn", Audience.OPERATORS
+    text = "The request was removed from the FAS server."
+    if step.issued:
+        title = "an unused authorization certificate was removed"
+        text = "The unused certificate was removed from the FAS server; it is valid until the CA revokes it."
+        todo = f"Have the CA revoke the certificate of {request}{where} (Issued Certificates): FAS cannot."
+    elif step.reason is RenewalReason.DENIED or step.denial:
+        todo = advice_for(RenewalReason.DENIED, event.server)
+    elif step.certificate_authority is None:
+        todo = "Tell whoever was to sign the request that it is not wanted any more."
+    else:
+        title, audience = f"{request} was withdrawn and must be denied at the CA", Audience.APPROVERS
+        text = f"Do not issue {request}: it was removed from the FAS server. It may still wait at the CA."
+        todo = f"Deny {request}{where} (Pending Requests), if it still waits there: FAS cannot take it back."
     return _Told(
         kind="withdrawn",
         severity=Severity.WARNING,
-        title="a request for an authorization certificate was withdrawn",
-        paragraphs=(f"The request was removed from the FAS server. {step.reason.meaning}{word}",),
+        title=title,
+        paragraphs=(f"{text} {step.reason.meaning}{word}",),
         facts=(
             ("FAS's id", step.certificate_id),
             ("CA", step.certificate_authority),
             (REQUEST_NUMBER, step.ca_request_id),
         ),
-        todo=(step.reason.advice if step.reason is RenewalReason.DENIED else _STILL_AT_CA,),
+        todo=(todo,),
+        audience=audience,
     )
-
-
-_STILL_AT_CA = "If it still waits at the CA, deny it there (Pending Requests): FAS cannot take it back."
 
 
 _TELLERS: Mapping[type, Callable[[_Event], _Told | None]] = {

@@ -12,7 +12,7 @@ class RenewalReason(Reason):
         "issued_without_key",
         700,
         "FAS lists the new certificate as usable, but names no trust area that would hold its key.",
-        "Look at it in the FAS console; withdraw it (`fas-evidence authcert withdraw`) and renew again.",
+        "Look at it in the FAS console; withdraw it (`fas-evidence authcert withdraw NAME`) and renew again.",
     )
     ISSUED_OTHER_KEY = (
         "issued_other_key",
@@ -60,19 +60,25 @@ class RenewalReason(Reason):
         "proof_failed",
         710,
         "FAS could not enroll the test user with the new certificate, which nothing in use names.",
-        "See the CA's failed requests, and S123 and S124 on the FAS server; `fas-evidence authcert preflight` helps.",
+        (
+            "See the CA's failed requests, and S123 and S124 on the FAS server; `fas-evidence authcert preflight NAME "
+            "--test` looks for causes. `fas-evidence authcert withdraw NAME` removes the one that failed."
+        ),
     )
     VERIFY_FAILED = (
         "verify_failed",
         711,
         "After the switch FAS could not enroll the test user, so every definition goes back to the old certificate.",
-        "Logons go on by the old certificate. `fas-evidence authcert preflight` looks for causes; then renew again.",
+        (
+            "Logons go on by the old certificate. `fas-evidence authcert preflight NAME --test` looks for causes. "
+            "`fas-evidence authcert withdraw NAME` removes the one that failed; then renew again."
+        ),
     )
     ISSUANCE_FAILS = (
         "issuance_fails",
         712,
         "Since the switch, CAs refuse requests for users' certificates (S123, S124).",
-        "See the CA's failed requests. The old certificate is kept: `fas-evidence authcert rollback` goes back to it.",
+        "See the CA's failed requests. The old certificate is kept; `fas-evidence authcert rollback NAME` goes back.",
     )
     NO_WAY_BACK = (
         "no_way_back",
@@ -102,13 +108,13 @@ class RenewalReason(Reason):
         "expiry_unknown",
         722,
         "FAS does not tell when a certificate in use expires.",
-        "Look in the FAS console; check that the account may read it (`fas-evidence authcert preflight`).",
+        "Look in the FAS console; check that the account may read it (`fas-evidence authcert preflight NAME`).",
     )
     REFUSED_BY_FAS = (
         "refused_by_fas",
         723,
         "FAS answered a cmdlet with an error.",
-        "Read the error; `fas-evidence authcert preflight` looks for causes. It is tried again at longer intervals.",
+        "Read the error; `fas-evidence authcert preflight NAME` looks for causes. It is tried again, ever less often.",
     )
     NOT_READ_BACK = (
         "not_read_back",
@@ -164,24 +170,29 @@ class RenewalReason(Reason):
         "No maintenance window is left before the old certificate expires, so the change is made outside of one.",
         "Set windows that come often enough, or a longer lead.",
     )
-    PAUSED = ("paused", 735, "A person paused this server's renewal.", "Resume it: `fas-evidence authcert resume`.")
+    PAUSED = (
+        "paused",
+        735,
+        "A person paused this server's renewal.",
+        "Resume it: `fas-evidence authcert resume NAME`.",
+    )
     BACKING_OFF = (
         "backing_off",
         736,
         "An act failed and is tried again later.",
-        "See the last error in `fas-evidence authcert status`.",
+        "See the last error in `fas-evidence authcert status NAME`.",
     )
     DENIED = (
         "denied",
         740,
         "The CA manager, or the CA, denied the request.",
-        "Ask the CA manager why. It is asked once more after a day; or `fas-evidence authcert renew` asks now.",
+        "Ask the CA manager why. It is asked once more after a day; or `fas-evidence authcert renew NAME` asks now.",
     )
     DENIED_REPEATEDLY = (
         "denied_repeatedly",
         741,
         "The CA denied as many requests in a row as the policy lets pass.",
-        "Settle it with the CA manager, then `fas-evidence authcert renew`. The old certificate goes on expiring.",
+        "Settle it with the CA manager, then `fas-evidence authcert renew NAME`. The old certificate goes on expiring.",
     )
     APPROVAL_OVERDUE = (
         "approval_overdue",
@@ -229,3 +240,8 @@ class RenewalReason(Reason):
         "No certificate definition of this server names an authorization certificate.",
         "Set FAS up on this server, or take it out of the renewal's configuration.",
     )
+
+
+def advice_for(reason: Reason, server: str) -> str:
+    """What to do, with the server's name in the commands to copy."""
+    return reason.advice.replace(" NAME", f" {server}")

@@ -132,8 +132,7 @@ def until_text(known: Known, joint: str = ", and ") -> str:
     if left is None:
         return ""
     end = instant_text(known.now + left)
-    subject = "The certificate in use" if joint.startswith(".") else "the certificate in use"
-    return f"{joint}{subject} {'expired' if left <= timedelta(0) else 'expires'} at {end}"
+    return f"{joint}the certificate in use {'expired' if left <= timedelta(0) else 'expires'} at {end}"
 
 
 def certificate_name(known: Known, certificate: AuthorizationCertificate) -> str:

@@ -113,7 +113,7 @@ def test_what_does_not_arrive_is_an_alarm_after_an_hour_and_at_once_when_it_is_g
     assert (alarm.kind, alarm.key, alarm.severity) == ("messages_undelivered", "mail", Severity.CRITICAL)
     assert "2 wait and are tried again. The last reason: no route." in alarm.text
     (alarm,) = undelivered_alarms((replace(waits, waiting=0, abandoned=1),), NOW)
-    assert "1 were given up" in alarm.text
+    assert "1 was given up" in alarm.text
 
 
 def test_a_trial_asks_for_nothing() -> None:

@@ -36,7 +36,7 @@ from evidence_service.renewal.model import (
     Verify,
     Withdraw,
 )
-from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.reasons import RenewalReason, advice_for
 from idp_certs.alarms import Alarm, Severity
 from idp_certs.reasons import Finding
 
@@ -278,6 +278,9 @@ def test_a_denial_is_told_with_the_word_of_the_ca() -> None:
     assert raised(twice) == {"critical renewal_denied_repeatedly NEW"}
 
 
+END_TOLD = "The certificate in use expires at 2027-01-01T12:00:00Z."
+
+
 @pytest.mark.parametrize(
     ("reason", "severity"),
     [
@@ -294,9 +297,13 @@ def test_where_only_a_person_can_go_on_that_is_told_with_the_difference(reason: 
     finding = Finding(reason=reason, expected="this", presented="that")
     view = replace(CALM, step=Alert(reason=reason, findings=(finding,), until=NOW + HOUR))
     assert raised(view) == {f"{severity} renewal_stopped {reason.value}"}
-    text = the("renewal_stopped", view).text
-    assert "expected this, got that" in text
-    assert text.endswith(reason.advice)
+    alarm = the("renewal_stopped", view)
+    advice = advice_for(reason, "FAS1")
+    assert (
+        alarm.text == f"FAS server FAS1: {reason.meaning} Found: {reason}: expected this, got that. {END_TOLD} {advice}"
+    )
+    assert alarm.todo == (advice,)
+    assert alarm_message(alarm, raised_at=NOW).paragraphs[0].endswith(END_TOLD)
 
 
 def test_a_server_that_does_not_answer_is_told_after_an_hour_and_urgently_when_its_renewal_is_due() -> None:
@@ -405,6 +412,66 @@ def test_each_act_that_people_should_hear_of_has_its_message() -> None:
         assert message.fact == f"act:FAS1:1:{kind}"
         assert message.title.startswith("FAS1: ")
     assert "expected 2048, got 1024" in dict(told(acts[2][0]).facts)["issued_weak_key"]
+
+
+def test_a_request_that_may_still_wait_is_to_be_denied_by_who_could_issue_it() -> None:
+    """Approvers were told to issue it or deny it; the withdrawal says by number and CA what holds now."""
+    gone = Withdraw(
+        reason=RenewalReason.APPROVAL_OVERDUE, certificate_id=NEW, certificate_authority=CA, ca_request_id="4711"
+    )
+    message = told(attempt(gone))
+    assert message.audience is Audience.APPROVERS
+    assert message.title == "FAS1: request 4711 was withdrawn and must be denied at the CA"
+    assert message.paragraphs[0].startswith("Do not issue request 4711: it was removed from the FAS server.")
+    assert message.todo == (
+        f"Deny request 4711 at {CA} (Pending Requests), if it still waits there: FAS cannot take it back.",
+    )
+    offline = told(attempt(replace(gone, certificate_authority=None, ca_request_id=None)))
+    assert (offline.audience, offline.todo) == (
+        Audience.OPERATORS,
+        ("Tell whoever was to sign the request that it is not wanted any more.",),
+    )
+
+
+def test_an_issued_certificate_that_is_removed_is_to_be_revoked() -> None:
+    """Denying is no help then; nobody is told of a request that was removed."""
+    removed = Withdraw(
+        reason=RenewalReason.ASKED, certificate_id=NEW, certificate_authority=CA, ca_request_id="4711", issued=True
+    )
+    message = told(attempt(removed))
+    assert message.audience is Audience.OPERATORS
+    assert message.title == "FAS1: an unused authorization certificate was removed"
+    assert message.todo == (
+        f"Have the CA revoke the certificate of request 4711 at {CA} (Issued Certificates): FAS cannot.",
+    )
+    assert "request was removed" not in str(message)
+    report = attempt(Retire(certificate_id=OLD, replaced_by=NEW), seq=9)
+    acts = (attempt(REQUEST, seq=2, certificate_id=NEW), attempt(removed, seq=3), report)
+    assert (
+        "an unused certificate removed: done"
+        in dict(told(report, None, Attempts(jitter=0.0, acts=acts)).facts).values()
+    )
+
+
+def test_what_failed_stays_on_the_server_until_a_person_removes_it() -> None:
+    """It may be usable, so every message of a failure says how it is removed, with the server's name to copy."""
+    back = RollBack(reason=RenewalReason.VERIFY_FAILED, definition="d", before=NEW, after=OLD)
+    weak = Finding(reason=RenewalReason.ISSUED_WEAK_KEY, expected="2048", presented="1024")
+    for step in (back, replace(back, reason=RenewalReason.ASKED), Prove(certificate_id=NEW, findings=(weak,))):
+        assert "`fas-evidence authcert withdraw FAS1` removes" in " ".join(told(attempt(step)).todo)
+    failed = told(attempt(Prove(certificate_id=NEW), result=Result.FAILED))
+    assert failed.todo == (advice_for(RenewalReason.PROOF_FAILED, "FAS1"),)
+    assert "preflight FAS1 --test" in failed.todo[0]
+    assert "Nothing." not in told(attempt(replace(back, reason=RenewalReason.ASKED))).todo
+
+
+def test_the_deadline_of_a_request_is_left_out_where_the_old_certificate_ends_before() -> None:
+    """Who has days must not read of a date after the end."""
+    told_early = " ".join(the("approval_needed", waiting()).more)
+    assert "If nobody decides by 2026-01-31T12:00:00Z, the request" in told_early
+    late = the("approval_needed", waiting(), NOW, replace(POLICY, approval_deadline=400 * DAY))
+    assert not any("If nobody decides" in each for each in late.more)
+    assert any(each.startswith("Reminders come more often") for each in late.more)
 
 
 def test_what_is_not_known_to_be_done_is_not_told_as_done() -> None:

@@ -112,6 +112,12 @@ SETTLED: dict[str, tuple[AskKind, Observation, Attempts, str | None]] = {
         did(requested(), Withdraw(reason=RenewalReason.ASKED, certificate_id=NEW), until=NOW),
         "The request was withdrawn.",
     ),
+    "it was issued and is removed": (
+        AskKind.WITHDRAW,
+        seen(CALM),
+        did(requested(), Withdraw(reason=RenewalReason.ASKED, certificate_id=NEW, issued=True), until=NOW),
+        "The unused certificate was removed.",
+    ),
     "FAS refused to withdraw it: it is tried again": (
         AskKind.WITHDRAW,
         seen(CALM, new("Pending")),

@@ -630,6 +630,18 @@ def test_the_next_step_is(sentence: str) -> None:
     assert brief(step) == case.step
 
 
+@pytest.mark.parametrize(
+    ("word", "issued"),
+    [("WaitingForApproval", False), ("Pending", False), ("Denied", False), ("Ok", True), ("Expired", True)],
+)
+def test_a_withdrawal_tells_a_request_from_a_certificate(word: str, issued: bool) -> None:
+    """What waits is to be denied at the CA, what was issued is to be revoked there."""
+    asked = asking(AskKind.WITHDRAW, failing(PROVEN) if issued else did(requested()))
+    step = plan_renewal(seen(certificate(), new(word)), asked, PLAIN, NOW)
+    assert isinstance(step, Withdraw)
+    assert (step.certificate_id, step.issued) == (NEW, issued)
+
+
 def silent(attempts: Attempts) -> Attempts:
     """The same, and what was not done had got no answer before."""
     finding = failed(RenewalReason.ANSWER_UNKNOWN)
