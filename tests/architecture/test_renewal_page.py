@@ -18,7 +18,7 @@ from evidence_service.renewal.cmdlets import CMDLETS
 from evidence_service.renewal.dispositions import explain_disposition
 from evidence_service.renewal.farm import Local, WinRm
 from evidence_service.renewal.model import STEP_KINDS, Alert, Import, Rest, RollBack, Withdraw
-from evidence_service.renewal_settings import RenewalSettings, load_renewal
+from evidence_service.renewal_settings import RenewalSettings, load_renewal, renewal_warnings
 from evidence_service.web.metrics import Known, samples
 from tests.architecture.sources import ROOT
 
@@ -54,6 +54,17 @@ def load(place: Path, text: str) -> RenewalSettings:
 def test_every_example_is_taken(place: Path, text: str) -> None:
     """What is copied from the page names servers and is refused in nothing."""
     assert load(place, text).farm.servers
+
+
+def test_no_example_waits_for_a_server_that_is_not_there(place: Path) -> None:
+    """Each that names one server alone switches without maintenance, and each proves what came; but for fragments."""
+    whole = [load(place, text) for text in TOML if "[renewal]" in text]
+    told = [
+        text for each in whole for _, text in renewal_warnings(each) if "maintenance is" in text or "test_upn" in text
+    ]
+
+    assert len(whole) > 3
+    assert told == []
 
 
 def test_examples_are_what_the_page_says_of_them(place: Path) -> None:
