@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +16,20 @@ from evidence_service.cli.idps import SEVERITIES, span
 from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session, actor, confirm, confirm_typed
 from evidence_service.renewal.cmdlets import as_powershell, cmdlets_of
-from evidence_service.renewal.model import AskKind, Maintenance, Step
+from evidence_service.renewal.model import Alert, AskKind, Maintenance, Step
 from evidence_service.renewal.ports import FasAnswerUnknown, FasRefused, FasUnreachable
 from evidence_service.renewal.preflight_model import Check, Verdict
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal_admin.acts import MAX_RESPONSE, RenewalAdmin, paused_text
-from evidence_service.renewal_admin.texts import pause_text, reason_of, todo_of, what_next, why_of
+from evidence_service.renewal_admin.acts import MAX_RESPONSE, NothingToDo, RenewalAdmin, paused_text
+from evidence_service.renewal_admin.texts import (
+    cause_line,
+    entry_text,
+    pause_text,
+    reason_of,
+    todo_of,
+    what_next,
+    why_of,
+)
 from evidence_service.renewal_admin.views import (
     CertificateView,
     ServerView,
@@ -30,6 +39,8 @@ from evidence_service.renewal_admin.views import (
     result_text,
     server_json,
     step_json,
+    todo_now,
+    worker_missing,
 )
 from evidence_service.renewal_settings import renewal_of
 from evidence_service.settings import SettingsError
@@ -40,6 +51,7 @@ from idp_certs.instants import parse_instant
 _NO_SERVER = (
     "No FAS server is configured. Name them in the file of the setting renewal_file: docs/operations/renewal.md"
 )
+_FIRST = (Verdict.FAILED, Verdict.UNKNOWN, Verdict.WARNING, Verdict.OK)
 _VERDICTS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red", Verdict.UNKNOWN: "yellow"}
 
 
@@ -56,6 +68,8 @@ def _renewals(session: Session) -> Iterator[RenewalAdmin]:
             yield RenewalAdmin(engine, renewal)
         except Unusable as problem:
             raise BadInput(str(problem)) from problem
+        except NothingToDo as problem:
+            raise NothingFound(str(problem)) from problem
         except (FasUnreachable, FasAnswerUnknown, FasRefused) as problem:
             raise DependencyFailed(str(problem)) from problem
 
@@ -101,9 +115,17 @@ def _print_servers(views: Sequence[ServerView], now: datetime) -> None:
     )
     output.table(columns, rows, nothing=_NO_SERVER)
     for view in views:
-        todo = None if view.status.step is None else todo_of(view.status.step)
-        if todo is not None:
-            output.warning(f"{view.status.name}: {todo}")
+        for text in _needs(view, now):
+            output.warning(f"{view.status.name}: {text}")
+
+
+def _needs(view: ServerView, now: datetime) -> Iterator[str]:
+    """What is wrong with a server, and what a person should do about it."""
+    step, todo = view.status.step, todo_now(view, now)
+    if view.status.problem is not None:
+        yield finding_line(view.status.problem)
+    if todo is not None:
+        yield f"{why_of(step)} {todo}" if isinstance(step, Alert) and worker_missing(view, now) is None else todo
 
 
 def _pause(view: ServerView, now: datetime) -> str:
@@ -124,40 +146,59 @@ def _left(view: CertificateView, now: datetime) -> str:
 
 
 def _print_server(view: ServerView, now: datetime) -> None:
-    status, step, observation = view.status, view.status.step, view.status.observation
-    facts: list[tuple[str, object]] = [("FAS server", status.name), ("condition", _condition(view, now))]
-    if step is not None:
-        facts += [("next", what_next(step, observation)), ("why", why_of(step))]
-        todo = todo_of(step)
-        facts += [] if todo is None else [("to do", todo)]
-        facts += [] if status.step_since is None else [("since", status.step_since)]
-    if observation is not None:
-        facts.append(("maintenance", observation.maintenance))
-    seen = (
-        "never" if status.observed_at is None else f"{moment(status.observed_at)}, {span(now - status.observed_at)} ago"
-    )
-    facts += [("last seen", seen), ("next look", status.next_tick_at)]
-    if status.paused_until is not None and status.paused_until > now:
-        by = f", by {status.paused_by}" if status.paused_by else ""
-        note = f": {status.paused_note}" if status.paused_note else ""
-        facts.append(("paused", f"{pause_text(status.paused_until)}{by}{note}"))
-    facts += [("asked", f"{each.kind.value} at {moment(each.at)} by {each.actor} {each.note}") for each in status.asks]
-    facts.append(("requests", f"{status.attempts_count} since the last renewal; {status.failures} acts failed running"))
-    if status.not_before is not None and status.not_before > now:
-        facts.append(("tried again", status.not_before))
-    if status.last_act is not None:
-        done = f"{what_next(status.last_act.step)}: {result_text(status.last_act)}, {moment(status.last_act.at)}"
-        facts.append(("last act", done))
-    if view.last_error is not None:
-        facts.append(("last error", finding_line(view.last_error)))
-    output.facts(facts)
+    observation = view.status.observation
+    output.facts([*_step_facts(view, now), *_look_facts(view, now), *_act_facts(view, now)])
+    output.line("")
     _print_certificates(view, now)
     if observation is not None:
+        output.line("")
         rows = [(each.name, each.authorization_certificate, each.template) for each in observation.definitions]
         output.table(("definition", "certificate", "template"), rows, nothing="No certificate definition.")
     _print_offline_requests(view)
-    if status.damage is not None:
-        output.warning(status.damage)
+    if view.status.damage is not None:
+        output.warning(view.status.damage)
+
+
+def _step_facts(view: ServerView, now: datetime) -> Iterator[tuple[str, object]]:
+    status, step, todo = view.status, view.status.step, todo_now(view, now)
+    yield "FAS server", status.name
+    yield "condition", _condition(view, now)
+    if step is not None:
+        yield "next", what_next(step, status.observation)
+        yield "why", why_of(step)
+    if todo is not None:
+        yield "to do", todo
+    if step is not None and status.step_since is not None:
+        yield "since", status.step_since
+
+
+def _look_facts(view: ServerView, now: datetime) -> Iterator[tuple[str, object]]:
+    status = view.status
+    if status.observation is not None:
+        yield "maintenance", status.observation.maintenance
+    observed = status.observed_at
+    yield "last seen", "never" if observed is None else f"{moment(observed)}, {span(now - observed)} ago"
+    yield "next look", status.next_tick_at
+    if status.paused_until is not None and status.paused_until > now:
+        by = f", by {status.paused_by}" if status.paused_by else ""
+        note = f": {status.paused_note}" if status.paused_note else ""
+        yield "paused", f"{pause_text(status.paused_until)}{by}{note}"
+    for each in status.asks:
+        note = f": {each.note}" if each.note else ""
+        yield "asked", f"{each.kind.value} at {moment(each.at)} by {each.actor}{note}"
+
+
+def _act_facts(view: ServerView, now: datetime) -> Iterator[tuple[str, object]]:
+    status, error = view.status, view.last_error
+    failed = "1 act" if status.failures == 1 else f"{status.failures} acts"
+    yield "requests", f"{status.attempts_count} since the last renewal; {failed} failed since one succeeded"
+    if status.not_before is not None and status.not_before > now:
+        yield "tried again", status.not_before
+    if status.last_act is not None:
+        act = status.last_act
+        yield "last act", f"{what_next(act.step)}: {result_text(act)}, {moment(act.at)}"
+    if error is not None and (status.step is None or cause_line(error) not in why_of(status.step)):
+        yield "last error", finding_line(error)
 
 
 def _print_offline_requests(view: ServerView) -> None:
@@ -185,7 +226,12 @@ def _print_certificates(view: ServerView, now: datetime) -> None:
         for each in view.certificates
     ]
     columns = ("certificate", "status", "used by", "expires", "left", "renews at", "request", "CA")
-    output.table(columns, rows, nothing="No certificate is known; the worker looks at the server: fas-evidence work")
+    nothing = "The server has no authorization certificate."
+    if view.status.observed_at is None:
+        unseen = "the worker looks at the server: fas-evidence work"
+        why = unseen if view.status.problem is None else "the server did not answer usably, see the last error"
+        nothing = f"No certificate is known; {why}"
+    output.table(columns, rows, nothing=nothing)
     for each in view.certificates:
         if each.certificate.denial:
             output.warning(f"request {each.certificate.id}: {each.certificate.denial}")
@@ -198,20 +244,25 @@ def renew(session: Session, name: str, *, note: str, confirmed: bool, dry_run: b
     now = datetime.now(UTC)
     with _renewals(session) as admin:
         server = admin.find(name)
+        admin.check(server.name, AskKind.RENEW, now)
         if dry_run:
             return _preview(admin, server.name, form, now)
-        admin.check(server.name, AskKind.RENEW, now)
         what = f"{server.name}: a new authorization certificate is requested now, and the CA manager must issue it"
         confirm(f"{what}. Renew?", what, confirmed=confirmed)
-        admin.ask(server.name, AskKind.RENEW, now=datetime.now(UTC), actor=actor(), note=note)
-        _asked(admin, server.name, "A renewal")
+        _ask(admin, server.name, AskKind.RENEW, "A renewal", note=note)
     return ExitCode.DONE
 
 
-def _asked(admin: RenewalAdmin, name: str, what: str) -> None:
-    view = admin.view(name, datetime.now(UTC))
-    paused = paused_text(view, datetime.now(UTC))
-    output.line(f"{what} of {name} is asked for; the worker does it at its next look, at once where it runs.")
+def _ask(admin: RenewalAdmin, name: str, kind: AskKind, what: str, *, note: str, payload: bytes | None = None) -> None:
+    """Leave the wish for the worker, and say what may keep it from being followed."""
+    now = datetime.now(UTC)
+    missing = worker_missing(admin.view(name, now), now)
+    admin.ask(name, kind, now=now, actor=actor(), note=note, payload=payload)
+    paused = paused_text(admin.view(name, now), now)
+    soon = "" if missing is not None else ", at once where it runs"
+    output.line(f"{what} of {name} is asked for; the worker does it at its next look{soon}.")
+    if missing is not None:
+        output.warning(f"{name}: {missing}")
     if paused is not None:
         output.warning(f"{name}: {paused}: fas-evidence authcert resume {name}")
     output.line(f"Watch it: fas-evidence authcert status {name}")
@@ -248,10 +299,14 @@ def withdraw(session: Session, name: str, *, note: str, confirmed: bool, dry_run
         acts = admin.check(server.name, AskKind.WITHDRAW, now)
         if dry_run:
             return _would(acts)
-        (what,) = (f"{server.name}: {what_next(each)}" for each in acts)
+        (act,) = acts
+        todo = todo_of(act)
+        then = "" if todo is None else f"; then {todo[:1].lower()}{todo[1:].rstrip('.')}"
+        what = f"{server.name}: {what_next(act)}{then}"
         confirm(f"{what}. Go on?", what, confirmed=confirmed)
-        admin.ask(server.name, AskKind.WITHDRAW, now=datetime.now(UTC), actor=actor(), note=note)
-        _asked(admin, server.name, "The withdrawal")
+        _ask(admin, server.name, AskKind.WITHDRAW, "The withdrawal", note=note)
+        if todo is not None:
+            output.line(f"Next: {todo}")
     return ExitCode.DONE
 
 
@@ -266,8 +321,7 @@ def roll_back(session: Session, name: str, *, note: str, confirmed: bool, dry_ru
         confirm_typed(
             f"Users of {server.name} get certificates by the old one again: {what}.", server.name, confirmed=confirmed
         )
-        admin.ask(server.name, AskKind.ROLL_BACK, now=datetime.now(UTC), actor=actor(), note=note)
-        _asked(admin, server.name, "The way back")
+        _ask(admin, server.name, AskKind.ROLL_BACK, "The way back", note=note)
     return ExitCode.DONE
 
 
@@ -276,6 +330,9 @@ def _would(acts: Sequence[Step]) -> int:
         output.line(f"The worker would {what_next(each)}:")
         for cmdlet in cmdlets_of(each):
             output.line(f"     {as_powershell(cmdlet)}")
+        todo = todo_of(each)
+        if todo is not None:
+            output.line(f"And a person: {todo}")
     output.nothing_changed()
     return ExitCode.DONE
 
@@ -291,8 +348,8 @@ def import_response(session: Session, name: str, file: Path, *, note: str, dry_r
             raise BadInput(f"{file}: {str(problem).removeprefix('response: ')}") from problem
         if dry_run:
             return _would([act])
-        admin.ask(server.name, AskKind.IMPORT, now=datetime.now(UTC), actor=actor(), note=note, payload=act.response)
-        _asked(admin, server.name, "The import of the signed answer")
+        what = "The import of the signed answer"
+        _ask(admin, server.name, AskKind.IMPORT, what, note=note, payload=act.response)
     return ExitCode.DONE
 
 
@@ -323,15 +380,17 @@ def _warn_of_expiry(view: ServerView, end: datetime | None) -> None:
 
 
 def _until(text: str, now: datetime) -> datetime:
-    try:
-        return now + parse_span(text)
-    except ValueError:
-        pass
-    try:
-        return parse_instant(text)
-    except ValueError:
-        problem = "--until: expected a duration such as 2d, or a UTC instant such as 2026-01-31T12:00:00Z"
-        raise BadInput(f"{problem}, not {text!r}") from None
+    """When a pause ends: after a while, at an instant, or with the beginning of a day (UTC). Raises BadInput."""
+    readings: tuple[Callable[[], datetime], ...] = (
+        lambda: now + parse_span(text),
+        lambda: parse_instant(text),
+        lambda: datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC),
+    )
+    for read in readings:
+        with contextlib.suppress(ValueError, OverflowError):
+            return read()
+    problem = "--until: expected a duration such as 2d, or a UTC instant such as 2026-01-31T12:00:00Z or 2026-01-31"
+    raise BadInput(f"{problem}, not {text!r}")
 
 
 def resume(session: Session, name: str, *, note: str, dry_run: bool) -> int:
@@ -339,8 +398,8 @@ def resume(session: Session, name: str, *, note: str, dry_run: bool) -> int:
     now = datetime.now(UTC)
     with _renewals(session) as admin:
         server = admin.find(name)
-        if dry_run and paused_text(admin.view(server.name, now), now) is None:
-            raise BadInput(f"{server.name}: its renewal is not paused")
+        if paused_text(admin.view(server.name, now), now) is None:
+            raise NothingFound(f"{server.name}: its renewal is not paused; nothing was changed")
         if not dry_run:
             admin.resume(server.name, now=now, actor=actor(), note=note)
     output.line(f"The renewal of {server.name} {'would go' if dry_run else 'goes'} on.")
@@ -350,7 +409,7 @@ def resume(session: Session, name: str, *, note: str, dry_run: bool) -> int:
 
 
 def history(session: Session, name: str, *, limit: int, form: Output) -> int:
-    """Print the acts at one server, oldest first."""
+    """Print what was done at one server, and what people said about it, oldest first."""
     now = datetime.now(UTC)
     with _renewals(session) as admin:
         found = admin.history(name, now, limit)
@@ -358,13 +417,19 @@ def history(session: Session, name: str, *, limit: int, form: Output) -> int:
         output.emit_json([history_json(each) for each in found])
         return ExitCode.DONE
     rows = [
-        (each.attempt.at, what_next(each.attempt.step), result_text(each.attempt), each.actor, each.why)
+        (
+            each.at,
+            entry_text(each),
+            "-" if each.attempt is None else result_text(each.attempt),
+            each.actor,
+            each.why or each.note or "-",
+        )
         for each in found
     ]
     output.table(("at", "act", "result", "actor", "why"), rows, nothing="Nothing was done at this server yet.")
     for each in found:
-        if each.attempt.finding is not None:
-            output.warning(f"{moment(each.attempt.at)}: {finding_line(each.attempt.finding)}")
+        if each.attempt is not None and each.attempt.finding is not None:
+            output.warning(f"{moment(each.at)}: {finding_line(each.attempt.finding)}")
     return ExitCode.DONE
 
 
@@ -374,7 +439,7 @@ def preflight(session: Session, name: str | None, *, test: bool, form: Output) -
     with _renewals(session) as admin:
         names = [each.name for each in admin.farm.servers] if name is None else [admin.find(name).name]
         if not names:
-            raise NothingFound(_NO_SERVER)
+            raise BadInput(f"{_NO_SERVER[:1].lower()}{_NO_SERVER[1:]}")
         checked = [(each, admin.preflight(each, now, test=test, actor=actor())) for each in names]
     if form is Output.JSON:
         output.emit_json(
@@ -390,6 +455,10 @@ def preflight(session: Session, name: str | None, *, test: bool, form: Output) -
 
 def _print_checks(name: str, checks: Sequence[Check]) -> None:
     output.line(name, "bold")
+    counts = Counter(each.verdict for each in checks)
+    shown = checks
+    if output.on_terminal():
+        shown = sorted(checks, key=lambda each: _FIRST.index(each.verdict))
     rows = [
         (
             Cell(value=each.verdict.value, style=_VERDICTS[each.verdict]),
@@ -397,9 +466,16 @@ def _print_checks(name: str, checks: Sequence[Check]) -> None:
             each.text,
             "" if each.verdict is Verdict.OK else each.remedy,
         )
-        for each in checks
+        for each in shown
     ]
-    output.table(("", "check", "finding", "to do"), rows, nothing="Nothing was checked.")
+    output.table(("", "check", "finding", "to do"), rows, nothing="Nothing was checked.", compact=True)
+    totals = [
+        f"{counts[Verdict.FAILED]} failed",
+        f"{counts[Verdict.WARNING]} {'warning' if counts[Verdict.WARNING] == 1 else 'warnings'}",
+        *([f"{counts[Verdict.UNKNOWN]} unknown"] if counts[Verdict.UNKNOWN] else []),
+        f"{counts[Verdict.OK]} ok",
+    ]
+    output.line(", ".join(totals), "bold")
 
 
 def _code(check: Check) -> ExitCode:

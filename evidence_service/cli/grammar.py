@@ -997,7 +997,7 @@ def work(
         typer.Option("--once", help="Do what is due and end; exits 3 if a metadata source or a FAS server failed."),
     ] = False,
 ) -> int:
-    """Keep trust and FAS's authorization certificates current, until SIGTERM.
+    """Keep trust and FAS's certificates current, until SIGTERM.
 
     Fetches metadata, moves signing certificates through their states, renews authorization certificates, raises alarms
     and sends messages.

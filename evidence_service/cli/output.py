@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SHOWN_CHARACTERS = 300
+SENTENCE_CHARACTERS = 2000  # of our own sentences, whose end says what to do
 PIPE_WIDTH = 10_000  # off a terminal a row is one line, so that grep and awk can work on it
 SHORT_DIGEST = 12
 
-# Columns that may be broken, between words; all others are whole.
+# What may be broken, between words; all others are whole.
 _SENTENCES = frozenset(
     {"act", "delivery", "expected", "finding", "meaning", "next", "presented", "to do", "where", "why"}
+    | {"asked", "last act", "last error", "paused", "problem", "result"}
 )
 _NARROWEST = 12
+_READABLE = 30  # a sentence is not broken into narrower lines
 _GAP = 2
 
 
@@ -45,7 +49,7 @@ def escaped(text: str) -> str:
     return harmless(text, limit=len(text))
 
 
-def shown(value: object) -> str:
+def shown(value: object, *, limit: int = SHOWN_CHARACTERS) -> str:
     """Any value as one line for people: instants in UTC to the second, long texts cut."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -53,7 +57,12 @@ def shown(value: object) -> str:
         return "-"
     if isinstance(value, datetime):
         return moment(value)
-    return harmless(str(value), limit=SHOWN_CHARACTERS)
+    return harmless(str(value), limit=limit)
+
+
+def _shown_as(name: str, value: object) -> str:
+    """The value of this column or name: what is a sentence keeps its end, where the remedy stands."""
+    return shown(value, limit=SENTENCE_CHARACTERS if name.strip() in _SENTENCES else SHOWN_CHARACTERS)
 
 
 def emit_json(value: object) -> None:
@@ -132,7 +141,7 @@ def table(
     out = console()
     short = short_digests and out.is_terminal
     texts = [
-        [_in_table(name, shown(cell.value), short=short) for name, cell in zip(columns, row, strict=True)]
+        [_in_table(name, _shown_as(name, cell.value), short=short) for name, cell in zip(columns, row, strict=True)]
         for row in cells
     ]
     widths = _widths(columns, texts, out.width)
@@ -203,14 +212,22 @@ def _compact(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one pair a line; a long value is never broken, so that it can be copied."""
+    """Print names and values, one pair a line; a long value is never broken, so that it can be copied.
+
+    On a terminal a sentence goes on below its beginning.
+    """
     from rich.text import Text  # noqa: PLC0415
 
     known = [(name, value if isinstance(value, Cell) else Cell(value=value)) for name, value in pairs]
     width = max((len(name) for name, _ in known), default=0) + _GAP
     out = console()
     for name, cell in known:
-        out.print(Text.assemble((name.ljust(width), "bold"), (shown(cell.value), cell.style)), soft_wrap=True)
+        text = _shown_as(name, cell.value)
+        left = out.width - width
+        if out.is_terminal and name.strip() in _SENTENCES and left >= _READABLE:
+            lines = textwrap.wrap(text, left, break_long_words=False, break_on_hyphens=False)
+            text = ("\n" + " " * width).join(lines)
+        out.print(Text.assemble((name.ljust(width), "bold"), (text, cell.style)), soft_wrap=True)
 
 
 def complain(kind: str, text: str) -> None:

@@ -144,7 +144,7 @@ def confirm_typed(what: str, name: str, *, confirmed: bool) -> None:
         return
     if not is_terminal():
         consequence = f"{what[:1].lower()}{what[1:]}".rstrip(".")
-        raise BadInput(f"{consequence}: that needs a confirmation, and nobody can be asked here; add --yes")
+        raise BadInput(f"{consequence}; that needs a confirmation, and nobody can be asked here: add --yes")
     if ask(f"{what}\nType {name} to go on: ") not in (name, escaped(name)):
         raise NothingFound("not confirmed; nothing was changed")
 
@@ -157,6 +157,6 @@ def confirm(question: str, what: str, *, confirmed: bool) -> None:
     if confirmed:
         return
     if not is_terminal():
-        raise BadInput(f"{what}: that needs a confirmation, and nobody can be asked here; add --yes")
+        raise BadInput(f"{what}; that needs a confirmation, and nobody can be asked here: add --yes")
     if ask(f"{question} [y/N] ").lower() not in ("y", "yes"):
         raise NothingFound("not confirmed; nothing was changed")

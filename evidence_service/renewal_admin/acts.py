@@ -23,7 +23,7 @@ from evidence_service.adapters.idp_rows import record_act
 from evidence_service.adapters.preflight import run_preflight
 from evidence_service.adapters.renewal_store import Conflict, HistoryEntry, NotFound, RenewalStore, ServerStatus
 from evidence_service.notices.model import Audience
-from evidence_service.renewal.applying import the_request, to_withdraw
+from evidence_service.renewal.applying import the_request, to_withdraw, withdrawal
 from evidence_service.renewal.changeover import way_back
 from evidence_service.renewal.farm import Farm, FasServer
 from evidence_service.renewal.issued import check_offline_response
@@ -38,7 +38,6 @@ from evidence_service.renewal.model import (
     Observation,
     RollBack,
     Step,
-    Withdraw,
 )
 from evidence_service.renewal.plan import asks_to_settle
 from evidence_service.renewal.ports import Fas, FasAnswerUnknown, FasRefused, FasUnreachable
@@ -57,6 +56,10 @@ MAX_RESPONSE = 256 * 1024
 """A PKCS #7 with a chain has a few KiB."""
 
 _PEM = re.compile(rb"-----BEGIN (PKCS7|CMS)-----\s+([A-Za-z0-9+/=\s]+)-----END \1-----\s*")
+
+
+class NothingToDo(Conflict):
+    """A wish to take something back, where there is nothing: a negative answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +139,7 @@ class RenewalAdmin:
         return ServerView(server=server, status=status, certificates=certificates)
 
     def history(self, name: str, now: datetime, limit: int) -> tuple[HistoryEntry, ...]:
-        """The latest acts at a server, oldest first."""
+        """The latest acts at a server, and what people said about it, oldest first."""
         return self.store(now).history(self.find(name).name, limit)
 
     def look(self, name: str, now: datetime) -> Looked:
@@ -216,7 +219,8 @@ class RenewalAdmin:
     def check(self, name: str, kind: AskKind, now: datetime, payload: bytes | None = None) -> tuple[Act, ...]:
         """What the worker would do about such a wish besides requests, by what it last saw.
 
-        Raises Conflict with the sentence by which the worker would settle it at once, so that nobody waits for that.
+        Raises Conflict with the sentence by which the worker would settle it at once, so that nobody waits for that;
+        NothingToDo where there is nothing to take back.
         """
         server = self.find(name)
         store = self.store(now)
@@ -228,7 +232,8 @@ class RenewalAdmin:
         wish = Ask(seq=0, kind=kind, at=now, actor="", payload=payload)
         attempts = replace(store.attempts(server.name), asks=(wish,))
         for _, outcome in asks_to_settle(observation, attempts, server.policy, now):
-            raise Conflict(f"{server.name}: {outcome}")
+            refused = NothingToDo if kind in (AskKind.WITHDRAW, AskKind.ROLL_BACK) else Conflict
+            raise refused(f"{server.name}: {outcome}")
         return _acts_of(weigh(observation, attempts, server.policy, now), wish)
 
     def check_import(self, name: str, content: bytes, now: datetime) -> Import:
@@ -254,6 +259,8 @@ class RenewalAdmin:
 
     def pause(self, name: str, until: datetime | None, *, now: datetime, actor: str, note: str = "") -> None:
         """Begin nothing at this server until then; None: until somebody resumes. Raises Conflict."""
+        if until is not None and until <= now:
+            raise Conflict(f"{name}: the pause would end at {moment(until)}, which is over; give a later end")
         self.store(now).pause(self.find(name).name, until, now=now, actor=actor, note=note)
 
     def resume(self, name: str, *, now: datetime, actor: str, note: str = "") -> None:
@@ -263,7 +270,7 @@ class RenewalAdmin:
 
 def _acts_of(situation: Situation, wish: Ask) -> tuple[Act, ...]:
     if wish.kind is AskKind.WITHDRAW and (certificate_id := to_withdraw(situation)) is not None:
-        return (Withdraw(reason=RenewalReason.ASKED, certificate_id=certificate_id),)
+        return (withdrawal(situation, RenewalReason.ASKED, certificate_id),)
     if wish.kind is AskKind.IMPORT and (request := the_request(situation)) is not None:
         return (Import(certificate_id=request.id, response=wish.payload or b"", ask=wish.seq),)
     newest = situation.past.switched_to

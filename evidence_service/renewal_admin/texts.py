@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from evidence_service.adapters.renewal_rows import WHY
+from evidence_service.adapters.renewal_rows import WHY, HistoryEntry
 from evidence_service.renewal.model import (
     ACTS,
     STEP_KINDS,
     Alert,
+    AskKind,
     AuthorizationCertificate,
     AwaitApproval,
     EnterMaintenance,
@@ -28,6 +29,7 @@ from evidence_service.renewal.model import (
 )
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.trust_admin.texts import finding_line, moment
+from idp_certs.reasons import Finding
 
 _FOREVER_YEAR = 9999
 
@@ -76,17 +78,26 @@ def what_next(step: Step, observation: Observation | None = None) -> str:  # noq
         case Retire():
             return f"remove the old certificate {step.certificate_id}; users' certificates stay"
         case Withdraw():
-            return f"remove the request {shown(step.certificate_id)}"
+            what = "unused certificate" if step.issued else "denied request" if step.denial else "request"
+            return f"remove the {what} {shown(step.certificate_id)}"
         case Alert():
             return "a person must look at it"
 
 
 def why_of(step: Step) -> str:
-    """Why this is the step: the reason's code and meaning, or what such an act is for."""
+    """Why this is the step: the reason's code and meaning with what was found, or what such an act is for."""
     reason = reason_of(step)
+    if isinstance(step, Alert):
+        own = () if any(each.reason is step.reason for each in step.findings) else (f"{reason}: {step.reason.meaning}",)
+        return " ".join((*own, *dict.fromkeys(map(cause_line, step.findings))))
     if reason is not None:
         return f"{reason}: {reason.meaning}"
     return f"{WHY[STEP_KINDS[type(step)]]}" if isinstance(step, ACTS) else ""
+
+
+def cause_line(finding: Finding) -> str:
+    """A finding as one line without its remedy."""
+    return finding_line(finding).removesuffix(finding.reason.advice).rstrip()
 
 
 def reason_of(step: Step) -> RenewalReason | None:
@@ -100,11 +111,45 @@ def reason_of(step: Step) -> RenewalReason | None:
 
 def todo_of(step: Step) -> str | None:
     """What a person should do now; None where nothing is to be done."""
-    if isinstance(step, Alert):
-        return "; ".join(map(finding_line, step.findings)) or step.reason.advice
-    return RenewalReason.AWAITING_APPROVAL.advice if isinstance(step, AwaitApproval) else None
+    match step:
+        case Alert():
+            advice = dict.fromkeys(each.reason.advice for each in step.findings) or {step.reason.advice: None}
+            return " ".join(advice)
+        case AwaitApproval():
+            return RenewalReason.AWAITING_APPROVAL.advice
+        case Withdraw(certificate_authority=str(authority), denial=""):
+            number = "it" if step.ca_request_id is None else f"request {step.ca_request_id}"
+            how = "Have the CA revoke" if step.issued else "Deny"
+            return f"{how} {number} at {authority}: FAS cannot take it back there."
+        case _:
+            return None
 
 
 def pause_text(until: datetime) -> str:
     """Until when a pause lasts."""
     return "until a person resumes it" if until.year == _FOREVER_YEAR else f"until {moment(until)}"
+
+
+_WISHES = {
+    AskKind.RENEW: "a renewal",
+    AskKind.WITHDRAW: "a withdrawal",
+    AskKind.ROLL_BACK: "the way back",
+    AskKind.IMPORT: "the import of a signed answer",
+}
+
+
+def entry_text(entry: HistoryEntry) -> str:
+    """What was done at a server, or said about it by a person."""
+    if entry.attempt is not None:
+        return what_next(entry.attempt.step)
+    wish = "something" if entry.ask is None else _WISHES[entry.ask]
+    match entry.what:
+        case "asked":
+            return f"ask for {wish}"
+        case "settled":
+            return f"settle the wish for {wish}: {entry.outcome}"
+        case "paused":
+            end = "until a person resumes it" if entry.until is None else pause_text(entry.until)
+            return f"pause the renewal {end}"
+        case _:
+            return "resume the renewal"

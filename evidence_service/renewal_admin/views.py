@@ -19,6 +19,7 @@ from evidence_service.renewal.model import (
     WAITING,
     Alert,
     Ask,
+    AskKind,
     Attempt,
     AuthorizationCertificate,
     AwaitApproval,
@@ -30,7 +31,7 @@ from evidence_service.renewal.model import (
 )
 from evidence_service.renewal.preflight_model import Check
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal_admin.texts import pause_text, reason_of, todo_of, what_next, why_of
+from evidence_service.renewal_admin.texts import entry_text, pause_text, reason_of, todo_of, what_next, why_of
 from evidence_service.trust_admin.texts import instant
 from evidence_service.trust_admin.views import finding_json
 from idp_certs.alarms import Severity
@@ -39,6 +40,7 @@ from idp_certs.reasons import Finding
 URGENT, SOON = timedelta(days=7), timedelta(days=30)
 MISSED_LOOKS = 3
 """So many usual intervals without a look mean that no worker runs, and so many looks without an answer an outage."""
+START_WORKER = "start one (fas-evidence work), or see its log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +109,7 @@ def condition(view: ServerView, now: datetime) -> tuple[str, Severity | None]:
     soonest = min(ends) - now if ends else None
     dead = soonest is not None and soonest <= timedelta(0)
     missing = observation is not None and any(observation.certificate(each) is None for each in observation.used)
-    check = timedelta(hours=1) if view.server is None else view.server.policy.check
-    unseen = status.observed_at is not None and now - status.observed_at > MISSED_LOOKS * check
+    unseen = status.observed_at is not None and now - status.observed_at > MISSED_LOOKS * _usual_look(view)
     paused = status.paused_until is not None and status.paused_until > now
     is_away = status.misses >= MISSED_LOOKS
     near = soonest is not None and soonest <= URGENT
@@ -130,6 +131,35 @@ def condition(view: ServerView, now: datetime) -> tuple[str, Severity | None]:
         (isinstance(step, ACTS), "renewing", None),
     )
     return next(((text, severity) for applies, text, severity in cases if applies), ("in force", None))
+
+
+def _usual_look(view: ServerView) -> timedelta:
+    return timedelta(hours=1) if view.server is None else view.server.policy.check
+
+
+def worker_missing(view: ServerView, now: datetime) -> str | None:
+    """That no worker seems to look at a server, with the remedy; None where one does, or nothing is configured."""
+    status, check = view.status, _usual_look(view)
+    if view.server is None:
+        return None
+    if status.observed_at is None and status.problem is None:
+        return f"no worker has looked at this server yet; {START_WORKER}"
+    overdue = now - status.next_tick_at > (MISSED_LOOKS - 1) * check
+    unseen = status.problem is None and status.observed_at is not None
+    if overdue or (unseen and now - (status.observed_at or now) > MISSED_LOOKS * check):
+        return f"no worker seems to run, as nothing looked at this server lately; {START_WORKER}"
+    return None
+
+
+def todo_now(view: ServerView, now: datetime) -> str | None:
+    """What a person should do about a server now; None where nothing is to be done."""
+    missing = worker_missing(view, now)
+    if missing is not None:
+        return f"{missing[:1].upper()}{missing[1:]}."
+    step, asked = view.status.step, {each.kind for each in view.status.asks}
+    if isinstance(step, AwaitApproval) and AskKind.WITHDRAW in asked:
+        return None
+    return None if step is None else todo_of(step)
 
 
 def _absence(problem: Finding | None) -> str:
@@ -168,6 +198,7 @@ def server_json(view: ServerView, now: datetime) -> dict[str, Any]:
             for each in observation.definitions
         ],
         "step": None if status.step is None else {**step_json(status.step, observation), "since": _since(status)},
+        "todo": todo_now(view, now),
         "asks": [ask_json(each) for each in status.asks],
         "paused_until": _pause(status, now),
         "paused_by": status.paused_by,
@@ -254,8 +285,22 @@ def act_json(attempt: Attempt) -> dict[str, Any]:
 
 
 def history_json(entry: HistoryEntry) -> dict[str, Any]:
-    """An act with who wanted it and why, for programs."""
-    return {**act_json(entry.attempt), "actor": entry.actor, "why": entry.why}
+    """An act, or what a person said, with who wanted it and why, for programs. Members that do not apply are null."""
+    said = {
+        **dict.fromkeys(("seq", "result", "result_at", "certificate_id", "finding")),
+        "kind": entry.what,
+        "at": instant(entry.at),
+    }
+    return {
+        **(said if entry.attempt is None else act_json(entry.attempt)),
+        "text": entry_text(entry),
+        "actor": entry.actor,
+        "why": entry.why or None,
+        "note": entry.note or None,
+        "ask": None if entry.ask is None else entry.ask.value,
+        "outcome": entry.outcome or None,
+        "until": _optional(entry.until),
+    }
 
 
 def check_json(check: Check) -> dict[str, Any]:

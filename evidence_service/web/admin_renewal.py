@@ -29,6 +29,7 @@ from evidence_service.renewal_admin.views import (
     server_json,
     step_json,
     undelivered_json,
+    worker_missing,
 )
 from evidence_service.trust_admin.texts import instant
 from evidence_service.web.calls import (
@@ -137,12 +138,14 @@ class RenewalApi:
         name = self._name(request)
         if not dry_run:
             return await asyncio.to_thread(self._asked, name, AskKind.RENEW, call, wanted.note)
+        await asyncio.to_thread(self._admin.check, name, AskKind.RENEW, call.now)
         async with self._at_fas:
             preview = await asyncio.to_thread(self._admin.preview, name, call.now)
         return 200, {
             "name": name,
             "dry_run": True,
             "observed_at": instant(preview.looked.observation.at),
+            "age_seconds": max(int((call.now - preview.looked.observation.at).total_seconds()), 0),
             "problem": preview.looked.problem,
             "warnings": list(preview.warnings),
             "steps": [step_json(each, preview.looked.observation) for each in preview.steps],
@@ -207,11 +210,11 @@ class RenewalApi:
         """Leave a wish for the worker; 202, as the worker does it."""
         if kind is AskKind.RENEW:
             self._admin.check(name, AskKind.RENEW, call.now)
+        missing = worker_missing(self._admin.view(name, call.now), call.now)
         ask = self._admin.ask(name, kind, now=call.now, actor=call.actor, note=note, payload=payload)
-        view = self._admin.view(name, call.now)
-        warning = paused_text(view, call.now)
+        paused = paused_text(self._admin.view(name, call.now), call.now)
         answer = {"name": name, "dry_run": False, "asked": ask.kind.value, "at": instant(ask.at)}
-        return 202, {**answer, "warnings": [] if warning is None else [warning]}
+        return 202, {**answer, "warnings": [each for each in (missing, paused) if each is not None]}
 
     async def _pause(self, request: Request, call: Call) -> Answer:
         query_of(request)

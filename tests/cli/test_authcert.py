@@ -173,6 +173,47 @@ def test_a_renewal_is_asked_for_and_done_by_the_worker(place: Place, renewals: R
     assert "Issue it at the CA, under Pending Requests" in status.out
 
 
+def test_a_dry_run_is_refused_as_the_act_would_be(place: Place, renewals: Renewals) -> None:
+    """While a request waits, no plan is shown that nobody would follow."""
+    asked_and_waiting(place, renewals)
+    ran = fas_evidence("authcert", "renew", FAS1, "--dry-run")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{FAS1}: A request waits at the CA already" in ran.complaint
+
+
+def test_a_wish_without_a_worker_warns(place: Place, renewals: Renewals) -> None:
+    """Where nothing looks at the servers, whoever asks is told which command starts that; a worker silences it."""
+    never = fas_evidence("authcert", "renew", FAS1, "--yes")
+    listed = fas_evidence("authcert", "status")
+    with database(place) as engine:
+        renewals.tick_until(engine, StepKind.AWAIT_APPROVAL)
+    seen = fas_evidence("authcert", "withdraw", FAS1, "--yes")
+
+    assert (never.code, seen.code) == (0, 0)
+    assert "no worker has looked at this server yet; start one (fas-evidence work)" in never.err
+    assert f"{FAS2}: No worker has looked at this server yet; start one (fas-evidence work)" in listed.err
+    assert "at once where it runs" not in never.out
+    assert "worker" not in seen.err
+
+
+def test_a_first_contact_that_fails_is_told(place: Place, renewals: Renewals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker looked and got no answer: the error and its remedy stand there whole, wrapped on a terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
+    renewals.farm.server(FAS1).unreachable = True
+    with database(place) as engine:
+        renewals.tick(engine)
+    ran = fas_evidence("authcert", "status", FAS1, terminal=True)
+    listed = fas_evidence("authcert", "status")
+
+    assert "the server did not answer usably, see the last error" in ran.out
+    assert "the worker looks at the server" not in ran.out
+    assert "...(+" not in ran.out
+    assert "The renewal of others goes on." in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 100
+    assert f"{FAS1}: unreachable: The FAS server did not answer" in listed.err
+
+
 def test_a_second_renewal_is_refused_while_a_request_waits(place: Place, renewals: Renewals) -> None:
     """Two open requests would leave the CA manager to guess (promise 44)."""
     asked_and_waiting(place, renewals)
@@ -196,19 +237,25 @@ def test_without_a_person_to_ask_yes_is_needed(renewals: Renewals) -> None:
     ran = fas_evidence("authcert", "renew", FAS1)
 
     assert ran.code == 2
-    assert "nobody can be asked here; add --yes" in ran.complaint
+    assert "nobody can be asked here: add --yes" in ran.complaint
 
 
 def test_a_request_is_withdrawn_on_wish(place: Place, renewals: Renewals) -> None:
     """The dry run shows the cmdlet, the act leaves a wish, and the worker removes the request."""
     asked_and_waiting(place, renewals)
     dry = fas_evidence("authcert", "withdraw", FAS1, "--dry-run")
+    unsure = fas_evidence("authcert", "withdraw", FAS1)
     ran = fas_evidence("authcert", "withdraw", FAS1, "--yes")
+    meanwhile = fas_evidence("authcert", "status", FAS1)
+    (request,) = renewals.farm.ca.pending
     with database(place) as engine:
         renewals.tick_until(engine, StepKind.WITHDRAW)
 
     assert (dry.code, ran.code) == (0, 0)
     assert "Remove-FasAuthorizationCertificate -Id" in dry.out
+    person = f"eny request {request.number} at ca1.corp.example\\Corp Issuing CA: FAS cannot take it back there"
+    assert [each for each in (dry.out, unsure.complaint, ran.out) if person not in each] == []
+    assert "Issue it at the CA" not in meanwhile.out
     assert [len(each.certificates) for each in renewals.farm.servers] == [1, 1]
 
 
@@ -218,7 +265,7 @@ def test_nothing_to_withdraw_is_said(place: Place, renewals: Renewals) -> None:
         renewals.tick(engine)
     ran = fas_evidence("authcert", "withdraw", FAS1, "--yes")
 
-    assert ran.code == 2
+    assert ran.code == 1
     assert ran.complaint == (
         f"{FAS1}: Nothing was withdrawn: no request waits, and no certificate that came is unused."
     )
@@ -238,12 +285,13 @@ def test_the_way_back_needs_the_server_s_name(place: Place, renewals: Renewals) 
     with database(place) as engine:
         renewals.tick_until(engine, StepKind.ROLL_BACK)
     history = fas_evidence("authcert", "history", FAS1, "-o", "json").json
+    acts = [each for each in history if each["result"] is not None]
 
     assert (dry.code, wrong.code, typed.code) == (0, 1, 0)
     assert "Set-FasCertificateDefinition -Name 'default_Definition'" in dry.out
     assert "not confirmed" in wrong.err
-    assert [(each["kind"], each["result"]) for each in history[-1:]] == [("roll_back", "done")]
-    assert history[-1]["actor"].startswith("cli:")
+    assert [(each["kind"], each["result"]) for each in acts[-1:]] == [("roll_back", "done")]
+    assert acts[-1]["actor"].startswith("cli:")
 
 
 def test_there_is_no_way_back_without_a_switch(place: Place, renewals: Renewals) -> None:
@@ -252,7 +300,7 @@ def test_there_is_no_way_back_without_a_switch(place: Place, renewals: Renewals)
         renewals.tick(engine)
     ran = fas_evidence("authcert", "rollback", FAS1, "--yes")
 
-    assert ran.code == 2
+    assert ran.code == 1
     assert "no definition was switched by this service" in ran.complaint
 
 
@@ -296,7 +344,7 @@ def test_a_pause_lasts_until_it_is_resumed(place: Place, renewals: Renewals) -> 
     resumed = fas_evidence("authcert", "resume", FAS1)
     again = fas_evidence("authcert", "resume", FAS1)
 
-    assert (dry.code, paused.code, resumed.code, again.code) == (0, 0, 0, 2)
+    assert (dry.code, paused.code, resumed.code, again.code) == (0, 0, 0, 1)
     assert "expires at" in paused.err
     assert "until a person resumes it, by cli:" in shown.out
     assert "FAS upgrade" in shown.out
@@ -308,7 +356,7 @@ def test_a_pause_lasts_until_it_is_resumed(place: Place, renewals: Renewals) -> 
     ]
 
 
-@pytest.mark.parametrize("until", ["2d", "soon", "2020-01-01T00:00:00Z"])
+@pytest.mark.parametrize("until", ["2d", "soon", "2020-01-01T00:00:00Z", "2020-01-01", "9999-01-01"])
 def test_a_pause_ends_at_an_instant_or_after_a_while(renewals: Renewals, until: str) -> None:
     """Both ways of saying it are understood, anything else is refused, and so is an end in the past."""
     ran = fas_evidence("authcert", "pause", FAS1, "--until", until)
@@ -317,21 +365,30 @@ def test_a_pause_ends_at_an_instant_or_after_a_while(renewals: Renewals, until: 
     if until == "2d":
         assert ran.code == 0
         assert f"paused until {end}" in ran.out
+    elif until == "9999-01-01":
+        assert "paused until 9999-01-01T00:00:00Z" in ran.out
     else:
         assert ran.code == 2
-        assert "--until: expected" in ran.complaint or "which is over" in ran.complaint
+        assert "--until: expected" in ran.complaint or "at 2020-01-01T00:00:00Z, which is over" in ran.complaint
 
 
 def test_history_names_who_wanted_each_act_and_why(place: Place, renewals: Renewals) -> None:
-    """What was done is told with its result."""
+    """What was done is told with its result, and so is what people said, with their notes."""
     asked_and_waiting(place, renewals)
+    fas_evidence("authcert", "pause", FAS1, "--until", "2d", "--note", "FAS upgrade")
+    fas_evidence("authcert", "resume", FAS1, "--note", "upgraded")
     table = fas_evidence("authcert", "history", FAS1)
-    (entry,) = fas_evidence("authcert", "history", FAS1, "-o", "json").json
+    entries = {each["kind"]: each for each in fas_evidence("authcert", "history", FAS1, "-o", "json").json}
+    wish, request, pause, resume = (entries[each] for each in ("asked", "request", "paused", "resumed"))
 
     assert table.code == 0
-    assert (entry["kind"], entry["result"]) == ("request", "done")
-    assert entry["actor"].startswith("cli:")
-    assert "A person asked for it." in table.out
+    assert (wish["ask"], wish["result"]) == ("renew", None)
+    assert request["result"] == "done"
+    assert request["actor"].startswith("cli:")
+    assert (pause["note"], resume["note"]) == ("FAS upgrade", "upgraded")
+    assert pause["until"].startswith(f"{now_utc() + timedelta(days=2):%Y-%m-%dT}")
+    said = ("A person asked for it.", "ask for a renewal", "pause the renewal until 20", "upgraded")
+    assert [each for each in said if each not in table.out] == []
 
 
 def test_preflight_checks_a_server_and_fails_where_one_is_away(renewals: Renewals) -> None:
@@ -347,6 +404,27 @@ def test_preflight_checks_a_server_and_fails_where_one_is_away(renewals: Renewal
     assert away.code == 3
     assert [each["name"] for each in away.json] == [FAS1, FAS2]
     assert {("failed", "unreachable")} <= {(each["verdict"], each["code"]) for each in away.json[1]["checks"]}
+
+
+def test_preflight_ends_with_how_many(renewals: Renewals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal what is to be done comes first, each verdict beside its check, and the numbers last."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = fas_evidence("authcert", "preflight", FAS1, terminal=True).out.splitlines()
+    verdicts = [line.split()[0] for line in lines if line.startswith(("ok", "warning", "unknown", "failed"))]
+
+    assert "ok" not in map(str.strip, lines)
+    assert verdicts == sorted(verdicts, key=["failed", "unknown", "warning", "ok"].index)
+    assert f"0 failed, {verdicts.count('warning')} warnings, " in lines[-1]
+
+
+def test_preflight_without_servers_is_wrong_usage(place: Place) -> None:
+    """There is nothing to look at before servers are named."""
+    fas_evidence("db", "upgrade")
+    ran = fas_evidence("authcert", "preflight")
+
+    assert ran.code == 2
+    assert "no FAS server is configured" in ran.complaint
 
 
 def test_a_test_enrollment_is_journalled(place: Place, renewals: Renewals) -> None:

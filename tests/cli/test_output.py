@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from evidence_service.cli import output
 from tests.cli.given import Place, fas_evidence, serving_environment
 from tests.corpus import keys, names
 
@@ -51,8 +52,8 @@ def test_a_question_that_nobody_can_be_asked(place: Place) -> None:
     """Off a terminal the line says what would happen, why it did not, and how to do it."""
     place.add_idp()
     assert fas_evidence("idp", "remove", names.IDP).complaint == (
-        f"removing {names.IDP} denies all its evidence from now on: "
-        "that needs a confirmation, and nobody can be asked here; add --yes"
+        f"removing {names.IDP} denies all its evidence from now on; "
+        "that needs a confirmation, and nobody can be asked here: add --yes"
     )
 
 
@@ -113,3 +114,20 @@ def test_every_dry_run_says_so_last(place: Place) -> None:
         assert "from now on" not in ran.err
     assert fas_evidence("idp", "show", names.IDP, "-o", "json").json == shown
     assert [each["name"] for each in fas_evidence("rule", "list", "-o", "json").json] == ["r1"]
+
+
+def test_a_sentence_keeps_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The remedy stands last: what is a sentence is not cut where other values are, and wraps below its beginning."""
+    monkeypatch.setenv("COLUMNS", "80")
+    sentence = f"{'found something, ' * 30}remedy"
+    output.table(("kind", "finding"), [("k", sentence)], nothing="")
+    piped = capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    output.facts([("to do", sentence), ("name", sentence)])
+    facts = capsys.readouterr().out
+
+    assert piped.endswith("remedy\n")
+    assert len(piped.splitlines()) == 2
+    assert "remedy" in facts
+    assert facts.count("...(+") == 1
+    assert facts.splitlines()[1].startswith(" " * 7)

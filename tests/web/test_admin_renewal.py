@@ -150,13 +150,15 @@ def test_a_renewal_is_asked_for_with_who_and_why(api: Api) -> None:
     again = api.call("POST", f"/fas-servers/{FAS1}/renew")
     api.tick(StepKind.AWAIT_APPROVAL)
     shown = api.call("GET", f"/fas-servers/{FAS1}").json()
-    (entry,) = api.call("GET", f"/fas-servers/{FAS1}/history").json()["acts"]
+    acts = {each["kind"]: each for each in api.call("GET", f"/fas-servers/{FAS1}/history").json()["acts"]}
+    wish, entry = acts["asked"], acts["request"]
 
     assert (asked.status_code, asked.json()["asked"]) == (202, "renew")
     refused(again, 409, "conflict", "renew was asked for already")
     assert ("renewal_asked", FAS1, ACTOR) in api.acts()
     assert shown["condition"] == "waits for approval"
     assert shown["step"]["todo"].startswith("Issue it at the CA")
+    assert (wish["ask"], wish["actor"], wish["result"]) == ("renew", ACTOR, None)
     assert (entry["kind"], entry["result"], entry["actor"]) == ("request", "done", ACTOR)
 
 
@@ -191,7 +193,9 @@ def test_the_way_back_needs_the_server_s_name(api: Api) -> None:
     api.tick(StepKind.ROLL_BACK)
 
     assert asked.status_code == 202
-    assert api.call("GET", f"/fas-servers/{FAS1}/history").json()["acts"][-1]["kind"] == "roll_back"
+    acts = api.call("GET", f"/fas-servers/{FAS1}/history").json()["acts"]
+    assert acts[-1]["kind"] == "roll_back"
+    assert "rollback" in {each["ask"] for each in acts}
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -12,6 +12,8 @@ from evidence_service.renewal.farm import FasServer, Local
 from evidence_service.renewal.model import (
     STEP_KINDS,
     Alert,
+    Ask,
+    AskKind,
     AuthorizationCertificate,
     AwaitApproval,
     CertificateDefinition,
@@ -35,8 +37,15 @@ from evidence_service.renewal.model import (
 )
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal_admin.acts import read_response
-from evidence_service.renewal_admin.texts import what_next, why_of
-from evidence_service.renewal_admin.views import ServerView, certificate_views, condition, server_json
+from evidence_service.renewal_admin.texts import todo_of, what_next, why_of
+from evidence_service.renewal_admin.views import (
+    ServerView,
+    certificate_views,
+    condition,
+    server_json,
+    todo_now,
+    worker_missing,
+)
 from evidence_service.trust_admin.documents import Unusable
 from idp_certs.alarms import Severity
 from idp_certs.reasons import Finding
@@ -219,3 +228,71 @@ def test_another_file_is_refused(content: bytes, said: str) -> None:
 
     assert said in str(caught.value)
     assert caught.value.code == "response_unreadable"
+
+
+@pytest.mark.parametrize(
+    ("step", "what", "todo"),
+    [
+        (
+            Withdraw(reason=ASKED, certificate_id="new", certificate_authority="ca1\\CA", ca_request_id="7"),
+            "remove the request new",
+            "Deny request 7 at ca1\\CA: FAS cannot take it back there.",
+        ),
+        (
+            Withdraw(
+                reason=ASKED, certificate_id="new", certificate_authority="ca1\\CA", ca_request_id="7", issued=True
+            ),
+            "remove the unused certificate new",
+            "Have the CA revoke request 7 at ca1\\CA: FAS cannot take it back there.",
+        ),
+        (
+            Withdraw(reason=RenewalReason.DENIED, certificate_id="new", certificate_authority="ca1\\CA", denial="no"),
+            "remove the denied request new",
+            None,
+        ),
+        (Withdraw(reason=ASKED, certificate_id="new"), "remove the request new", None),
+    ],
+)
+def test_a_withdrawal_says_what_is_left_to_do_at_the_ca(step: Withdraw, what: str, todo: str | None) -> None:
+    """FAS forgets the request; the CA goes on holding it, pending or issued."""
+    assert (what_next(step), todo_of(step)) == (what, todo)
+
+
+def test_an_alert_s_cause_and_remedy_are_told_once_each() -> None:
+    """What was found says why, and what is advised is to be done."""
+    found = Finding(reason=RenewalReason.VERIFY_FAILED, presented="0x80094012")
+    step = Alert(reason=RenewalReason.VERIFY_FAILED, findings=(found, found), until=NOW)
+
+    assert why_of(step).startswith("verify_failed: After the switch")
+    assert why_of(step).endswith("(found 0x80094012).")
+    assert todo_of(step) == RenewalReason.VERIFY_FAILED.advice
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (view(), None),
+        (view(next_tick_at=NOW - timedelta(minutes=5)), None),
+        (view(next_tick_at=NOW - timedelta(hours=3)), "no worker seems to run"),
+        (view(observed_at=NOW - timedelta(hours=4)), "no worker seems to run"),
+        (view(observation=None, observed_at=None), "no worker has looked"),
+        (view(observation=None, observed_at=None, problem=problem(RenewalReason.UNREACHABLE)), None),
+        (view(configured=False, next_tick_at=NOW - DAY), None),
+    ],
+)
+def test_a_worker_that_is_missing_is_noticed(server: ServerView, said: str | None) -> None:
+    """By looks that are overdue; a server that does not answer is looked at all the same."""
+    missing = worker_missing(server, NOW)
+
+    assert (missing or "").startswith(said or "")
+    assert (missing is None) == (said is None)
+    assert (todo_now(server, NOW) or "").endswith("see its log." if said else "")
+
+
+def test_nobody_is_asked_to_issue_what_is_to_be_withdrawn() -> None:
+    """While a withdrawal is asked for, approving is no longer wanted."""
+    step = AwaitApproval(certificate_id="new", until=NOW, deadline=None)
+    wish = Ask(seq=1, kind=AskKind.WITHDRAW, at=NOW, actor="cli:a")
+
+    assert todo_now(view(step=step), NOW) == RenewalReason.AWAITING_APPROVAL.advice
+    assert todo_now(view(step=step, asks=(wish,)), NOW) is None
