@@ -13,16 +13,18 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import time, timedelta
+from difflib import get_close_matches
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from evidence_service.access.policy import parse_span
 from evidence_service.access.upn import upn_problem
@@ -644,14 +646,68 @@ def _check_policy(table: str, policy: RenewalPolicy) -> None:
 
 def _one_line(error: ValidationError, content: Mapping[str, Any]) -> str:
     """Table, member and what is wrong, of the first fault."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
+    first = error.errors(include_url=False, include_input=False)[0]
     location = list(first["loc"])
-    if first["type"] == "extra_forbidden":
-        message = "there is no such member"
-    elif first["type"] == "missing":
-        message = "is missing; give it"
+    message = _fault(first["type"], first.get("ctx", {}), location) or first["msg"].removeprefix("Value error, ")
     return f"{_place(location, content)}: {message}" if location else message
+
+
+_KINDS = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_type": "a table",
+    "path_type": "the name of a file, as text",
+    "string_type": "a text",
+    "tuple_type": "a list",
+}
+
+
+def _fault(kind: str, context: Mapping[str, Any], location: Sequence[int | str]) -> str | None:
+    """What is wrong, in words of this file rather than the library's; None where the message is our own."""
+    bounds = {
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "too_long": f"holds too many entries; at most {context.get('max_length')}",
+        "too_short": f"needs at least {context.get('min_length')}",
+    }
+    if kind in bounds:
+        return bounds[kind]
+    if kind in _KINDS:
+        return f"expected {_KINDS[kind]}"
+    if kind in ("enum", "literal_error"):
+        return f"expected {str(context['expected']).replace(chr(39), chr(34))}"
+    field = _fields_at(location[:-1]).get(str(location[-1])) if location else None
+    if kind == "missing":
+        choices = get_args(field.annotation) if field is not None and get_origin(field.annotation) is Literal else ()
+        expected = " or ".join(f'"{each}"' for each in choices)
+        return f"is missing; give {expected or 'it'}"
+    if kind == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        near = get_close_matches(str(location[-1]), known, n=1)
+        guess = f"; do you mean {near[0]}?" if near else ";"
+        return f"there is no such member{guess} docs/renewal-settings.md lists all"
+    return None
+
+
+def _fields_at(location: Sequence[int | str]) -> dict[str, FieldInfo]:
+    """The members of the table at this place, by the names that they have in the file."""
+    table: type[BaseModel] | None = _Document
+    for each in location:
+        if table is not None and isinstance(each, str):
+            field = _named(table).get(each)
+            table = None if field is None else _table_in(field.annotation)
+    return {} if table is None else _named(table)
+
+
+def _named(table: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in table.model_fields.items()}
+
+
+def _table_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type as it is written
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _table_in(each)) is not None), None)
 
 
 def _place(location: Sequence[int | str], content: Mapping[str, Any]) -> str:

@@ -19,10 +19,14 @@ __all__ = ("Channel", "NotDelivered", "Outgoing", "Tried", "find_channels", "ope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """What came of a test message by one channel; `problem` is one line with the remedy, None where it went out."""
+    """What came of a test message by one channel; `problem` is one line with the remedy, None where it went out.
+
+    `unusable`: the channel takes nothing at present, whatever the message.
+    """
 
     channel: str
     problem: str | None
+    unusable: bool = False
 
 
 def open_channels(channels: Channels) -> tuple[Channel, ...]:
@@ -46,7 +50,7 @@ def _try(channel: Channel, now: datetime, audience: Audience) -> Tried:
     try:
         channel.send(outgoing)
     except NotDelivered as problem:
-        return Tried(channel=channel.name, problem=str(problem))
+        return Tried(channel=channel.name, problem=str(problem), unusable=problem.whole_channel)
     return Tried(channel=channel.name, problem=None)
 
 

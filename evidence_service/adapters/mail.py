@@ -47,7 +47,7 @@ class SmtpChannel:
         not sent again, which would reach them again and again.
         """
         made = as_mail(outgoing, self._mail)
-        with _told(self._smtp.host), self._connection() as connection:
+        with _told(f"{self._smtp.host}:{self._smtp.port}"), self._connection() as connection:
             refused = connection.send_message(made)
         if refused:
             names = "; ".join(f"{address}: {_answer(*answer)}" for address, answer in refused.items())
@@ -119,9 +119,9 @@ def _xoauth2(connection: smtplib.SMTP, mailbox: str, token: str) -> None:
 
 
 @contextlib.contextmanager
-def _told(host: str) -> Iterator[None]:
-    """Errors of smtplib as what they mean for the message. Raises NotDelivered."""
-    server = f"the mail server {host}"
+def _told(where: str) -> Iterator[None]:
+    """Errors of smtplib as what they mean for the message; `where` is `host:port`. Raises NotDelivered."""
+    server = f"the mail server {where}"
     try:
         yield
     except smtplib.SMTPAuthenticationError as error:
@@ -141,7 +141,8 @@ def _told(host: str) -> Iterator[None]:
         problem = f"{server} does not offer what is set: {error}; correct `security` or the account"
         raise NotDelivered(problem, whole_channel=True) from error
     except (smtplib.SMTPException, OSError, ssl.SSLError) as error:
-        raise NotDelivered(f"{server} cannot be used: {why(error)}", whole_channel=True) from error
+        problem = f"{server} cannot be used: {why(error)}; check host, port and security in [mail.smtp]"
+        raise NotDelivered(problem, whole_channel=True) from error
 
 
 def _is_permanent(code: int) -> bool:

@@ -905,11 +905,16 @@ def notify_test(
 
 
 @notify_app.command("list")
-def notify_list(context: typer.Context, *, output: OutputOption = Output.TABLE) -> int:
+def notify_list(
+    context: typer.Context,
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="The latest so many, beside all undelivered.")] = 50,
+    output: OutputOption = Output.TABLE,
+) -> int:
     """List the messages that did not reach people, and the last ones."""
     from evidence_service.cli.notify import list_messages
 
-    return list_messages(_session(context), output)
+    return list_messages(_session(context), output, limit)
 
 
 @decision_app.command("list")

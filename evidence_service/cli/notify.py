@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from evidence_service.adapters.channels import find_channels, open_channels, send_test
 from evidence_service.adapters.outbox import DeliveryState, Outbox, StoredMessage
 from evidence_service.cli import output
-from evidence_service.cli.errors import BadInput, ExitCode
+from evidence_service.cli.errors import BadInput, ExitCode, NothingFound
 from evidence_service.cli.output import Cell, Output
 from evidence_service.cli.session import Session
 from evidence_service.notices.model import Audience, Channels
@@ -29,22 +29,22 @@ def test(session: Session, channel: str | None, audience: Audience) -> int:
         names = ", ".join(each.name for each in open_channels(channels))
         if not names:
             raise BadInput("no channel is configured; name a mail server or a webhook in the file of renewal_file")
-        raise BadInput(f"--channel: there is no channel {channel}; there is {names}")
-    failed = False
+        raise NothingFound(f"--channel: there is no channel {channel}; there is {names}")
+    code = ExitCode.DONE
     for each in chosen:
         (tried,) = send_test([each], datetime.now(UTC), audience=audience)
         if tried.problem is None:
             output.line(f"{tried.channel}: sent; see whether it arrived", "green")
         else:
-            failed = True
+            code = max(code, ExitCode.DEPENDENCY if tried.unusable else ExitCode.NEGATIVE)
             output.line(f"{tried.channel}: failed: {tried.problem}", "bold red")
-    return ExitCode.NEGATIVE if failed else ExitCode.DONE
+    return code
 
 
-def list_messages(session: Session, form: Output) -> int:
+def list_messages(session: Session, form: Output, limit: int) -> int:
     """Print what is undelivered, and the last messages."""
     with session.store() as engine:
-        found = Outbox(engine).messages()
+        found = Outbox(engine).messages(limit=limit)
     if form is Output.JSON:
         output.emit_json([message_json(each) for each in found])
         return ExitCode.DONE

@@ -59,10 +59,12 @@ def trial_checks(facts: PreflightFacts) -> Iterator[Check]:
     }
     missing = [each for each, value in set_up.items() if value is None]
     if missing:
+        verb = "is" if len(missing) == 1 else "are"
         after = "not even after it" if policy.test_upn is None else "only after it"
         yield warning(
             name,
-            f"{', '.join(missing)} is not set, so that a new certificate is not proven before the switch, and {after}.",
+            f"{', '.join(missing)} {verb} not set, so that a new certificate is not proven before the switch, "
+            f"and {after}.",
             "Make a test rule with a test definition of its own (`New-FasCertificateDefinition`, `New-FasRule`), and "
             "set test_upn, test_rule and test_definition.",
             CheckCode.TEST_MISSING,

@@ -235,7 +235,7 @@ def test_a_mail_server_that_is_gone_is_tried_again() -> None:
         smtp = server.smtp()
     problem = refused(smtp)
     assert (problem.permanent, problem.whole_channel) == (False, True)
-    assert "the mail server localhost cannot be used: " in str(problem)
+    assert f"the mail server localhost:{smtp.port} cannot be used: " in str(problem)
 
 
 def entra(web: WebServer, secret: str = "s3cret") -> EntraApp:

@@ -48,28 +48,40 @@ def test_a_test_message_goes_out_by_each_channel(place: Place, tmp_path: Path) -
 
 
 def test_a_channel_that_fails_is_told_with_the_reason_and_the_others_go_out(place: Place, tmp_path: Path) -> None:
-    """One line a channel, and 1 as exit code."""
+    """One line a channel, and 3 as exit code, as what could not be reached is no part of this service."""
     pickup = mailed(place, tmp_path, webhook=True)
     ran = fas_evidence("notify", "test")
-    assert ran.code == 1
+    assert ran.code == 3
     mail, webhook = ran.out.splitlines()
     assert mail.startswith("mail: sent")
     assert webhook.startswith("webhook:teams: failed: localhost cannot be asked: ")
     assert "/hook" not in webhook
     assert fas_evidence("notify", "test", "--channel", "mail").code == 0
-    assert fas_evidence("notify", "test", "--channel", "teams").code == 1
+    assert fas_evidence("notify", "test", "--channel", "teams").code == 3
     assert len(list(pickup.iterdir())) == 2
 
 
 def test_nothing_to_try_is_wrong_input(place: Place, tmp_path: Path) -> None:
-    """Without channels, and for one that is not there, it says what there is."""
+    """Without channels it is wrong usage; one that is not there is a negative answer, with those there are."""
     ran = fas_evidence("notify", "test")
     assert ran.code == 2
     assert "no channel is configured" in ran.complaint
     mailed(place, tmp_path)
     ran = fas_evidence("notify", "test", "--channel", "pager")
-    assert ran.code == 2
+    assert ran.code == 1
     assert ran.complaint == "--channel: there is no channel pager; there is mail"
+
+
+def test_a_mail_server_that_refuses_connections(place: Place, tmp_path: Path) -> None:
+    """A dependency failed: the line names host and port, and the members to look at."""
+    mailed(place, tmp_path)
+    file = tmp_path / "data" / "renewal.toml"
+    head = file.read_text().partition("[mail.pickup]")[0]
+    file.write_text(f'{head}[mail.smtp]\nhost = "localhost"\nport = 1\n')
+    ran = fas_evidence("notify", "test")
+    assert ran.code == 3
+    assert ran.out.startswith("mail: failed: the mail server localhost:1 cannot be used: Connection refused; check ")
+    assert "host, port and security in [mail.smtp]" in ran.out
 
 
 class _Down:
@@ -98,6 +110,8 @@ def test_what_did_not_reach_people_is_listed(place: Place) -> None:
     assert MESSAGE.title in ran.out
     (listed,) = fas_evidence("notify", "list", "-o", "json").json
     assert (listed["kind"], listed["title"]) == ("approval_needed", MESSAGE.title)
+    assert fas_evidence("notify", "list", "--limit", "0").code == 2
+    assert len(fas_evidence("notify", "list", "--limit", "1", "-o", "json").json) == 1
     (delivery,) = listed["deliveries"]
     assert (delivery["state"], delivery["attempts"], delivery["problem"]) == ("queued", 1, "no route")
     assert delivery["next_attempt_at"] is not None
