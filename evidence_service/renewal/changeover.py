@@ -98,9 +98,12 @@ def _fails_since(situation: Situation, tested: datetime) -> bool:
 
 
 def leave_maintenance(situation: Situation) -> Step | None:
-    """Users come back, whatever became of the renewal, unless its first switch is next."""
+    """Users come back, whatever became of the renewal, unless its first switch is next.
+
+    Also where a person was faster, so that a maintenance that people begin later is theirs and stays.
+    """
     entered = situation.entered_for
-    if entered is None or situation.observation.maintenance is False:
+    if entered is None:
         return None
     new = situation.candidate
     if new is not None and new.id == entered and not situation.paused and _may_start(situation, new):

@@ -429,8 +429,8 @@ CASES: dict[str, Case] = {
         did=did(requested(), PROVE, switch(), verified()),
         step="soak new +0:05:00",
     ),
-    "a person left it before": Case(
-        seen=SERVES, did=did(requested(), PROVE, ENTER, switch(), verified()), step="soak new +0:05:00"
+    "a person left it before: that is noted, so that a maintenance which people begin later is theirs": Case(
+        seen=SERVES, did=did(requested(), PROVE, ENTER, switch(), verified()), step="leave_maintenance new"
     ),
     "the old one stays for the soak (47)": Case(
         seen=SERVES,
@@ -657,7 +657,7 @@ UNANSWERED = (verified(), Result.NOT_DONE)
     [
         ((UNANSWERED,) * 2, True, "verify new"),
         ((UNANSWERED,) * 3, True, "roll_back verify_failed default_Definition new>0ld"),
-        ((UNANSWERED, verified(), *[UNANSWERED] * 2), False, "soak new +0:05:00"),
+        ((UNANSWERED, verified(), *[UNANSWERED] * 2), False, "leave_maintenance new"),
     ],
 )
 def test_users_do_not_wait_for_ever_for_a_test_without_an_answer(
