@@ -908,7 +908,9 @@ def notify_test(
 def notify_list(
     context: typer.Context,
     *,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="The latest so many, beside all undelivered.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=500, help="The latest so many, beside all undelivered.")
+    ] = 50,
     output: OutputOption = Output.TABLE,
 ) -> int:
     """List the messages that did not reach people, and the last ones."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from sqlalchemy import Engine
 
 from evidence_service.access.model import Mode
 from evidence_service.access.policy import policy_problems
@@ -117,7 +116,8 @@ class Finding:
 def validate(session: Session, form: Output) -> int:
     """Look at everything the service needs at start, change nothing, and print one line per finding.
 
-    0 where it would start and could allow someone, 1 where something must be corrected, 3 without a usable database.
+    0 where it would start, and could allow someone or only renews; 1 where something must be corrected, 3 without a
+    usable database.
     """
     settings = session.settings()
     findings = list(_findings(settings, datetime.now(UTC)))
@@ -142,6 +142,7 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
     renewal = None
     try:
         renewal = renewal_of(settings)
+        yield from _renewal_findings(renewal, settings)
     except SettingsError as problem:
         yield Finding(subject="renewal", text=str(problem), code=ExitCode.NEGATIVE)
     try:
@@ -154,10 +155,10 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
             pass  # takes the write lock and gives it back
         yield Finding(subject="database", text=f"can be written, at schema {SCHEMA_REVISION}")
         store = ConfigStore(engine)
-        yield from _idp_findings(store, settings, now)
-        yield from _plugin_findings(store, settings)
+        yield from _trust_findings(store, settings, now, renews=renewal is not None and bool(renewal.farm.servers))
         if renewal is not None:
-            yield from _renewal_findings(renewal, engine, settings)
+            for subject, text in RenewalAdmin(engine, renewal).lead_problems():
+                yield Finding(subject=subject, text=text, warning=True)
         known = {idp.entity_id for idp in store.list_idps()}
         for rule in store.list_rules():
             if rule.mode is Mode.OBSERVE:
@@ -173,17 +174,27 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
         engine.dispose()
 
 
-def _renewal_findings(renewal: RenewalSettings, engine: Engine, settings: Settings) -> Iterator[Finding]:
-    """What is renewed, and what of it should be looked at; by what the servers last reported, too."""
+def _trust_findings(store: ConfigStore, settings: Settings, now: datetime, *, renews: bool) -> Iterator[Finding]:
+    """Whether anyone could be allowed. A service that only renews has neither IdPs nor plug-ins, and is told so."""
+    only_renews = renews and not store.list_idps() and not store.list_plugins()
+    for each in (*_idp_findings(store, settings, now), *_plugin_findings(store, settings)):
+        if only_renews and each.code is not ExitCode.DONE:
+            yield replace(each, code=ExitCode.DONE, warning=True)
+        else:
+            yield each
+
+
+def _renewal_findings(renewal: RenewalSettings, settings: Settings) -> Iterator[Finding]:
+    """What is renewed, and what of it should be looked at."""
     if not renewal.farm.servers:
         text = f"nothing is renewed: {settings.effective_renewal_file} names no FAS server, or does not exist"
         yield Finding(subject="renewal", text=text, warning=settings.renewal_file is not None)
         return
     names = ", ".join(each.name for each in renewal.farm.servers)
-    yield Finding(subject="renewal", text=f"{len(renewal.farm.servers)} FAS servers are configured: {names}")
+    count = len(renewal.farm.servers)
+    many = "1 FAS server is" if count == 1 else f"{count} FAS servers are"
+    yield Finding(subject="renewal", text=f"{many} configured: {names}")
     for subject, text in renewal_warnings(renewal):
-        yield Finding(subject=subject, text=text, warning=True)
-    for subject, text in RenewalAdmin(engine, renewal).lead_problems():
         yield Finding(subject=subject, text=text, warning=True)
 
 

@@ -14,6 +14,7 @@ from evidence_service.adapters.database import open_database
 from evidence_service.renewal.cmdlets import READING
 from evidence_service.renewal.model import StepKind
 from tests.cli.given import Place, fas_evidence
+from tests.corpus import names
 from tests.web.renewals import FAS1, FAS2, Renewals, now_utc, running
 
 CALLED = (
@@ -450,5 +451,33 @@ def test_config_validate_tells_of_renewals(place: Place, renewals: Renewals) -> 
     assert ("ok", "renewal") in [(each["verdict"], each["subject"]) for each in fine]
     assert any("no other FAS server is configured" in each["finding"] for each in lone if each["verdict"] == "warning")
     assert any("lead_does_not_fit" in each["finding"] for each in lead if each["verdict"] == "warning")
+    assert any("1 FAS server is configured: " in each["finding"] for each in lone)
     assert broken.code == 1
+    assert any("[fas]: there is no such member" in each["finding"] for each in broken.json)
+
+
+def test_config_validate_takes_a_service_that_only_renews(place: Place, renewals: Renewals) -> None:
+    """Without any IdP and plug-in, and with FAS servers, nothing is wrong; with an IdP alone the plug-in is missing."""
+    only = fas_evidence("config", "validate", "-o", "json")
+    place.add_idp()
+    mixed = fas_evidence("config", "validate", "-o", "json")
+    renewals.file.unlink()
+    fas_evidence("idp", "remove", names.IDP, "--yes")
+    neither = fas_evidence("config", "validate", "-o", "json")
+
+    assert only.code == 0
+    assert {"IdPs", "plug-ins"} <= {each["subject"] for each in only.json if each["verdict"] == "warning"}
+    assert (mixed.code, neither.code) == (1, 1)
+    assert [each["subject"] for each in mixed.json if each["verdict"] == "FAILED"] == ["plug-ins"]
+
+
+def test_config_validate_judges_the_renewal_file_without_a_database(place: Place, renewals: Renewals) -> None:
+    """The file can be corrected before the database is: both are said, and the database decides the exit code."""
+    place.database.unlink()
+    fine = fas_evidence("config", "validate", "-o", "json")
+    renewals.file.write_text("[fas]", encoding="utf-8")
+    broken = fas_evidence("config", "validate", "-o", "json")
+
+    assert (fine.code, broken.code) == (3, 3)
+    assert any("2 FAS servers are configured" in each["finding"] for each in fine.json)
     assert any("[fas]: there is no such member" in each["finding"] for each in broken.json)
