@@ -26,6 +26,7 @@ from evidence_service.renewal.server_view import (
     Raised,
     ServerView,
     act_text,
+    advised,
     approval_of,
     details,
     until_text,
@@ -93,7 +94,7 @@ def _stopped(known: Known) -> Iterator[Raised]:
         yield Raised(kind="renewal_stopped", key="damaged", severity=Severity.CRITICAL, text=text)
     if isinstance(step, Alert) and step.reason not in _OWN_ALARM:
         mild = step.reason is RenewalReason.NO_NEIGHBOUR and not known.is_urgent
-        yield _advised(
+        yield advised(
             Raised(
                 kind="renewal_stopped",
                 key=step.reason.value,
@@ -109,7 +110,7 @@ def _stopped(known: Known) -> Iterator[Raised]:
             text = f"FAS server {view.name} never answered {act_text(act)} of {instant_text(act.at)}."
             key = f"{reason}:{act.seq}"
             raised = Raised(kind="renewal_stopped", key=key, severity=Severity.WARNING, text=text)
-            yield _advised(raised, reason.advice)
+            yield advised(raised, reason.advice)
 
 
 def _stop_text(known: Known, step: Alert) -> str:
@@ -126,11 +127,6 @@ def _found(finding: Finding) -> str:
     return details(finding).rstrip(".")
 
 
-def _advised(raised: Raised, *advice: str) -> Raised:
-    """With what to do at the end of the text, where a list shows nothing else, and by itself for the message."""
-    return replace(raised, text=" ".join((raised.text, *advice)), todo=advice)
-
-
 def _reach(known: Known) -> Iterator[Raised]:
     view = known.view
     if view.problem is None or view.problem_since is None:
@@ -138,7 +134,7 @@ def _reach(known: Known) -> Iterator[Raised]:
     age = known.now - view.problem_since
     text = f"FAS server {view.name} does not answer since {span_text(age)} ({_found(view.problem)}){until_text(known)}."
     raised = Raised(kind="server_unreachable", severity=Severity.WARNING, text=text)
-    raised = _advised(raised, advice_for(view.problem.reason, view.name))
+    raised = advised(raised, advice_for(view.problem.reason, view.name))
     if view.misses >= MISSES_WARNING or age >= UNREACHABLE_WARNING:
         yield raised
         if known.is_due or known.is_urgent or age >= UNREACHABLE_CRITICAL:
@@ -160,7 +156,7 @@ def _failing(known: Known) -> Iterator[Raised]:
         text=f"FAS server {known.view.name} {verb} {what} {known.view.failures} times{why}{until_text(known)}.",
     )
     reason = RenewalReason.REFUSED_BY_FAS if finding is None else finding.reason
-    yield _advised(raised, advice_for(reason, known.view.name))
+    yield advised(raised, advice_for(reason, known.view.name))
 
 
 def _lead(known: Known) -> Iterator[Raised]:
@@ -170,7 +166,7 @@ def _lead(known: Known) -> Iterator[Raised]:
         findings = "; ".join(sorted(map(_found, found)))
         text = f"The lead of FAS server {known.view.name} does not fit: {findings}."
         raised = Raised(kind="lead_does_not_fit", severity=Severity.WARNING, text=text)
-        yield _advised(raised, RenewalReason.LEAD_DOES_NOT_FIT.advice)
+        yield advised(raised, RenewalReason.LEAD_DOES_NOT_FIT.advice)
 
 
 def _windows(known: Known) -> Iterator[Raised]:
@@ -181,7 +177,7 @@ def _windows(known: Known) -> Iterator[Raised]:
             reason = RenewalReason.WINDOW_OVERRIDDEN
             text = f"FAS server {known.view.name}: {reason.meaning}"
             raised = Raised(kind="window_overridden", key=key, severity=Severity.WARNING, text=text)
-            yield _advised(raised, reason.advice)
+            yield advised(raised, reason.advice)
             return
 
 
@@ -191,4 +187,4 @@ def _pause(known: Known) -> Iterator[Raised]:
         severity = Severity.CRITICAL if known.is_urgent else Severity.WARNING
         text = f"The renewal of FAS server {known.view.name} is due and paused{until_text(known)}."
         raised = Raised(kind="renewal_paused", severity=severity, text=text)
-        yield _advised(raised, advice_for(RenewalReason.PAUSED, known.view.name))
+        yield advised(raised, advice_for(RenewalReason.PAUSED, known.view.name))

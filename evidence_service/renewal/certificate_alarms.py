@@ -23,10 +23,11 @@ from evidence_service.renewal.model import (
     Deadline,
     Rest,
 )
-from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.reasons import RenewalReason, advice_for
 from evidence_service.renewal.server_view import (
     Known,
     Raised,
+    advised,
     approval_of,
     certificate_facts,
     certificate_name,
@@ -42,17 +43,18 @@ def _use(known: Known) -> Iterator[Raised]:
     for each in known.used:
         facts = certificate_facts(each)
         if each.revoked_at is not None:
-            reason = RenewalReason.REVOKED
-            text = f"{certificate_name(known, each)} was revoked at {instant_text(each.revoked_at)}. {reason.advice}"
-            yield Raised(kind="authcert_revoked", key=each.id, severity=Severity.CRITICAL, text=text, facts=facts)
+            text = f"{certificate_name(known, each)} was revoked at {instant_text(each.revoked_at)}."
+            raised = Raised(kind="authcert_revoked", key=each.id, severity=Severity.CRITICAL, text=text, facts=facts)
+            yield advised(raised, RenewalReason.REVOKED.advice)
         if each.expires is None:
-            reason = RenewalReason.EXPIRY_UNKNOWN
-            text = f"{certificate_name(known, each)} is in use and nobody knows when it expires. {reason.advice}"
-            yield Raised(kind="expiry_unknown", key=each.id, severity=Severity.WARNING, text=text, facts=facts)
+            text = f"{certificate_name(known, each)} is in use and nobody knows when it expires."
+            raised = Raised(kind="expiry_unknown", key=each.id, severity=Severity.WARNING, text=text, facts=facts)
+            yield advised(raised, advice_for(RenewalReason.EXPIRY_UNKNOWN, known.view.name))
         elif each.expires <= known.now or each.status is CertificateStatus.EXPIRED:
             which, end = certificate_name(known, each), instant_text(each.expires)
-            text = f"{which} expired at {end}: no user can log on through this server. {what_next(known)}"
-            yield Raised(kind="authcert_expired", key=each.id, severity=Severity.CRITICAL, text=text, facts=facts)
+            text = f"{which} expired at {end}: no user can log on through this server."
+            raised = Raised(kind="authcert_expired", key=each.id, severity=Severity.CRITICAL, text=text, facts=facts)
+            yield advised(raised, what_next(known))
         else:
             yield from _expiring(known, each, each.expires)
 
@@ -65,16 +67,14 @@ def _expiring(known: Known, certificate: AuthorizationCertificate, expires: date
     # Raised no later than so many days before, although a server is looked at now and then only.
     level = level_reached(max(left - known.policy.check, timedelta(microseconds=1)), levels)
     if level is not None:
-        yield Raised(
+        raised = Raised(
             kind="authcert_expiring",
             key=f"{certificate.id}:{level}d",
             severity=Severity.CRITICAL if level <= URGENT_DAYS else Severity.WARNING,
-            text=(
-                f"{certificate_name(known, certificate)} expires at {instant_text(expires)}, in {span_text(left)}. "
-                f"{what_next(known)}"
-            ),
+            text=f"{certificate_name(known, certificate)} expires at {instant_text(expires)}, in {span_text(left)}.",
             facts=certificate_facts(certificate),
         )
+        yield advised(raised, what_next(known))
 
 
 def _missing(known: Known) -> Iterator[Raised]:
@@ -83,9 +83,10 @@ def _missing(known: Known) -> Iterator[Raised]:
         if seen is not None and seen.certificate(each.authorization_certificate) is None:
             text = (
                 f"Certificate definition {each.name} names authorization certificate {each.authorization_certificate}, "
-                f"which FAS server {known.view.name} does not have. {RenewalReason.DEFINITION_NAMES_MISSING.advice}"
+                f"which FAS server {known.view.name} does not have."
             )
-            yield Raised(kind="definition_names_missing", key=each.name, severity=Severity.CRITICAL, text=text)
+            raised = Raised(kind="definition_names_missing", key=each.name, severity=Severity.CRITICAL, text=text)
+            yield advised(raised, RenewalReason.DEFINITION_NAMES_MISSING.advice)
 
 
 def _approval(known: Known) -> Iterator[Raised]:
@@ -120,16 +121,14 @@ def _denied(known: Known) -> Iterator[Raised]:
     end = until_text(known)
     if reason is RenewalReason.DENIED_REPEATEDLY:
         text = f"The CA denied {known.policy.maximum_denials} requests of FAS server {known.view.name} in a row{word}"
-        yield Raised(
-            kind="renewal_denied_repeatedly",
-            key=key,
-            severity=Severity.CRITICAL,
-            text=f"{text}, so nothing more is asked{end}. {reason.advice}",
-        )
+        text = f"{text}, so nothing more is asked{end}."
+        raised = Raised(kind="renewal_denied_repeatedly", key=key, severity=Severity.CRITICAL, text=text)
+        yield advised(raised, advice_for(reason, known.view.name))
     elif reason is RenewalReason.DENIED or denied:
-        text = f"The CA denied the request of FAS server {known.view.name}{word}{end}. {RenewalReason.DENIED.advice}"
+        text = f"The CA denied the request of FAS server {known.view.name}{word}{end}."
         severity = Severity.CRITICAL if known.is_urgent else Severity.WARNING
-        yield Raised(kind="renewal_denied", key=key, severity=severity, text=text)
+        raised = Raised(kind="renewal_denied", key=key, severity=severity, text=text)
+        yield advised(raised, advice_for(RenewalReason.DENIED, known.view.name))
 
 
 CERTIFICATE_JUDGES = (_use, _missing, _approval, _denied)

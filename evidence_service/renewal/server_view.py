@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from evidence_service.renewal.approvals import (
@@ -25,6 +25,7 @@ from evidence_service.renewal.model import (
     Result,
     Step,
 )
+from evidence_service.renewal.reasons import advice_for
 from idp_certs.alarms import DAY, Severity, instant_text
 from idp_certs.reasons import Finding
 
@@ -96,6 +97,11 @@ class Raised:
     todo: tuple[str, ...] = ()
 
 
+def advised(raised: Raised, *advice: str) -> Raised:
+    """With what to do at the end of the text, where a list shows nothing else, and by itself for the message."""
+    return replace(raised, text=" ".join((raised.text, *advice)), todo=advice)
+
+
 def approval_of(view: ServerView, policy: RenewalPolicy) -> Approval | None:
     """The request that waits for a person; None where none does."""
     step = view.step
@@ -122,7 +128,7 @@ def what_next(known: Known) -> str:
     if approval is not None:
         return approval_text(approval, known.now)
     if isinstance(known.view.step, Alert):
-        return known.view.step.reason.advice
+        return advice_for(known.view.step.reason, known.view.name)
     return f"See where its renewal stands: `fas-evidence authcert status {known.view.name}`."
 
 

@@ -181,6 +181,26 @@ IN_USE_IS: dict[str, tuple[AuthorizationCertificate, str]] = {
 }
 
 
+def test_what_to_do_stands_by_itself_in_a_message_and_at_the_end_in_a_list() -> None:
+    """A list of alarms has the text alone; a message has a heading for it, and does not say it twice."""
+    denied = replace(PENDING, status=CertificateStatus.DENIED, status_word="Denied")
+    views = {
+        "authcert_expired": replace(CALM, observation=seen(replace(IN_USE, expires=NOW))),
+        "authcert_revoked": replace(CALM, observation=seen(replace(IN_USE, revoked_at=NOW - HOUR))),
+        "expiry_unknown": replace(CALM, observation=seen(replace(IN_USE, expires=None))),
+        "definition_names_missing": replace(CALM, observation=seen(IN_USE, used="gone")),
+        "renewal_denied": replace(CALM, observation=seen(IN_USE, denied)),
+    }
+    for kind, view in views.items():
+        alarm = the(kind, view)
+        assert len(alarm.todo) == 1
+        assert " NAME" not in alarm.todo[0]
+        assert alarm.text.endswith(f". {alarm.todo[0]}")
+        message = alarm_message(alarm, raised_at=NOW)
+        assert f"{message.paragraphs[0]} {alarm.todo[0]}" == alarm.text
+        assert message.todo == alarm.todo
+
+
 @pytest.mark.parametrize("name", IN_USE_IS)
 def test_what_is_wrong_with_the_certificate_in_use_is_told(name: str) -> None:
     """Promise 58 for a revoked one: the alarm is there with the observation that shows it."""
