@@ -153,6 +153,16 @@ def test_what_fails_after_the_switch_is_rolled_back(tmp_path: Path) -> None:
         assert not farm.server().maintenance
         assert "rolled_back" in [each.kind for each in farm.messages()]
         assert "verify_failed" in str(farm.store.status(FAS1).step)
+        assert farm.store.status(FAS1).failures == 1
+
+        farm.store.ask(FAS1, AskKind.WITHDRAW, now=farm.farm.now, actor="CORP\\ada")
+        farm.run(until=lambda: new not in farm.server().certificates)
+        farm.round()
+        assert farm.acts()[-1] == "withdraw done"
+        status = farm.store.status(FAS1)
+        assert (status.failures, status.not_before) == (0, None)
+        (told,) = farm.messages("withdrawn")
+        assert told.todo[0].startswith("Have the CA revoke the certificate of request ")
 
 
 def test_a_new_one_that_fails_its_proof_is_never_used(tmp_path: Path) -> None:
