@@ -22,6 +22,7 @@ from evidence_service.renewal.preflight_model import Check, Verdict
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal_admin.acts import MAX_RESPONSE, NothingToDo, RenewalAdmin, paused_text
 from evidence_service.renewal_admin.texts import (
+    at_server,
     cause_line,
     entry_text,
     pause_text,
@@ -123,9 +124,9 @@ def _needs(view: ServerView, now: datetime) -> Iterator[str]:
     """What is wrong with a server, and what a person should do about it."""
     step, todo = view.status.step, todo_now(view, now)
     if view.status.problem is not None:
-        yield finding_line(view.status.problem)
+        yield at_server(finding_line(view.status.problem), view.status.name)
     if todo is not None:
-        yield f"{why_of(step)} {todo}" if isinstance(step, Alert) and worker_missing(view, now) is None else todo
+        yield f"{why_of(step)} {todo}" if isinstance(step, Alert) else todo
 
 
 def _pause(view: ServerView, now: datetime) -> str:
@@ -198,7 +199,7 @@ def _act_facts(view: ServerView, now: datetime) -> Iterator[tuple[str, object]]:
         act = status.last_act
         yield "last act", f"{what_next(act.step)}: {result_text(act)}, {moment(act.at)}"
     if error is not None and (status.step is None or cause_line(error) not in why_of(status.step)):
-        yield "last error", finding_line(error)
+        yield "last error", at_server(finding_line(error), status.name)
 
 
 def _print_offline_requests(view: ServerView) -> None:
@@ -429,7 +430,7 @@ def history(session: Session, name: str, *, limit: int, form: Output) -> int:
     output.table(("at", "act", "result", "actor", "why"), rows, nothing="Nothing was done at this server yet.")
     for each in found:
         if each.attempt is not None and each.attempt.finding is not None:
-            output.warning(f"{moment(each.at)}: {finding_line(each.attempt.finding)}")
+            output.warning(f"{moment(each.at)}: {at_server(finding_line(each.attempt.finding), each.server)}")
     return ExitCode.DONE
 
 

@@ -109,6 +109,11 @@ def reason_of(step: Step) -> RenewalReason | None:
     return getattr(step, "reason", None)
 
 
+def at_server(text: str, server: str) -> str:
+    """A text whose commands are for any server (`NAME`), for this one."""
+    return text.replace(" NAME", f" {server}")
+
+
 def todo_of(step: Step) -> str | None:
     """What a person should do now; None where nothing is to be done."""
     match step:

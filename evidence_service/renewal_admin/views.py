@@ -31,7 +31,15 @@ from evidence_service.renewal.model import (
 )
 from evidence_service.renewal.preflight_model import Check
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal_admin.texts import entry_text, pause_text, reason_of, todo_of, what_next, why_of
+from evidence_service.renewal_admin.texts import (
+    at_server,
+    entry_text,
+    pause_text,
+    reason_of,
+    todo_of,
+    what_next,
+    why_of,
+)
 from evidence_service.trust_admin.texts import instant
 from evidence_service.trust_admin.views import finding_json
 from idp_certs.alarms import Severity
@@ -153,13 +161,20 @@ def worker_missing(view: ServerView, now: datetime) -> str | None:
 
 def todo_now(view: ServerView, now: datetime) -> str | None:
     """What a person should do about a server now; None where nothing is to be done."""
-    missing = worker_missing(view, now)
-    if missing is not None:
-        return f"{missing[:1].upper()}{missing[1:]}."
+    missing, todo = worker_missing(view, now), _step_todo(view)
+    if missing is None:
+        return todo
+    start = f"{missing[:1].upper()}{missing[1:]}."
+    return start if todo is None else f"{start} {todo}"
+
+
+def _step_todo(view: ServerView) -> str | None:
+    """What a person should do for the step; nobody should approve what is to be withdrawn."""
     step, asked = view.status.step, {each.kind for each in view.status.asks}
     if isinstance(step, AwaitApproval) and AskKind.WITHDRAW in asked:
         return None
-    return None if step is None else todo_of(step)
+    todo = None if step is None else todo_of(step)
+    return None if todo is None else at_server(todo, view.status.name)
 
 
 def _absence(problem: Finding | None) -> str:
@@ -197,7 +212,13 @@ def server_json(view: ServerView, now: datetime) -> dict[str, Any]:
             }
             for each in observation.definitions
         ],
-        "step": None if status.step is None else {**step_json(status.step, observation), "since": _since(status)},
+        "step": None
+        if status.step is None
+        else {
+            **step_json(status.step, observation),
+            "todo": _step_todo(view),
+            "since": _since(status),
+        },
         "todo": todo_now(view, now),
         "asks": [ask_json(each) for each in status.asks],
         "paused_until": _pause(status, now),
@@ -255,12 +276,13 @@ def certificate_json(view: CertificateView, now: datetime) -> dict[str, Any]:
 
 def step_json(step: Step, observation: Observation | None = None) -> dict[str, Any]:
     """A step for programs, with the cmdlets that it calls as a person would type them."""
+    todo = todo_of(step)
     return {
         "kind": STEP_KINDS[type(step)].value,
         "reason": reason_of(step),
         "text": what_next(step, observation),
         "why": why_of(step),
-        "todo": todo_of(step),
+        "todo": todo if todo is None or observation is None else at_server(todo, observation.server),
         "cmdlets": [as_powershell(each) for each in cmdlets_of(step)],
     }
 

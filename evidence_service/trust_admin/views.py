@@ -297,6 +297,7 @@ def alarm_json(alarm: StoredAlarm) -> dict[str, Any]:
         "about": alarm.about,
         "kind": alarm.kind,
         "entity_id": alarm.entity_id,
+        "subject": alarm.entity_id,
         "key": alarm.key,
         "severity": alarm.severity.value,
         "text": alarm.text,

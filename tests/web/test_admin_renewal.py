@@ -162,6 +162,37 @@ def test_a_renewal_is_asked_for_with_who_and_why(api: Api) -> None:
     assert (entry["kind"], entry["result"], entry["actor"]) == ("request", "done", ACTOR)
 
 
+def test_a_dry_run_uses_what_a_server_that_is_away_last_reported(api: Api) -> None:
+    """200 with why it did not answer and how old the report is, as the page of the API says."""
+    api.tick()
+    api.renewals.farm.server(FAS1).unreachable = True
+    answer = api.call("POST", f"/fas-servers/{FAS1}/renew?dry_run=true")
+
+    assert answer.status_code == 200
+    assert FAS1 in answer.json()["problem"] or "localhost" in answer.json()["problem"]
+    assert answer.json()["age_seconds"] >= 0
+    assert answer.json()["steps"][0]["kind"] == "request"
+
+
+def test_a_dry_run_is_refused_as_the_wish_would_be(api: Api) -> None:
+    """While a request waits there is no plan to show."""
+    api.waiting()
+
+    refused(
+        api.call("POST", f"/fas-servers/{FAS1}/renew?dry_run=true"),
+        409,
+        "conflict",
+        "A request waits at the CA already",
+    )
+
+
+def test_a_wish_without_a_worker_warns(api: Api) -> None:
+    """It is taken, and the answer says what is missing."""
+    (warning,) = api.call("POST", f"/fas-servers/{FAS1}/renew").json()["warnings"]
+
+    assert "no worker has looked at this server yet; start one (fas-evidence work)" in warning
+
+
 def test_a_server_that_is_away_fails_the_dry_run(api: Api) -> None:
     """Without anything stored there is nothing to show; the code is the reason."""
     api.renewals.farm.server(FAS1).unreachable = True

@@ -289,6 +289,15 @@ def test_a_worker_that_is_missing_is_noticed(server: ServerView, said: str | Non
     assert (todo_now(server, NOW) or "").endswith("see its log." if said else "")
 
 
+def test_a_remedy_names_the_server() -> None:
+    """Its commands can be copied."""
+    step = Alert(reason=RenewalReason.DENIED_REPEATEDLY, findings=(), until=NOW)
+    todo = server_json(view(step=step), NOW)["todo"]
+
+    assert "`fas-evidence authcert renew" in todo
+    assert "NAME" not in todo
+
+
 def test_nobody_is_asked_to_issue_what_is_to_be_withdrawn() -> None:
     """While a withdrawal is asked for, approving is no longer wanted."""
     step = AwaitApproval(certificate_id="new", until=NOW, deadline=None)
@@ -296,3 +305,4 @@ def test_nobody_is_asked_to_issue_what_is_to_be_withdrawn() -> None:
 
     assert todo_now(view(step=step), NOW) == RenewalReason.AWAITING_APPROVAL.advice
     assert todo_now(view(step=step, asks=(wish,)), NOW) is None
+    assert server_json(view(step=step, asks=(wish,)), NOW)["step"]["todo"] is None
