@@ -226,11 +226,12 @@ class Renewals:
 
     def end(self) -> None:
         """Wait a moment for what is under way, and give the lease back. Raises StoreUnavailable."""
+        until = time.monotonic() + LAST_ACTS_SECONDS
         abandoned = self._loop.end(seconds=LAST_ACTS_SECONDS)
         if abandoned:
             _log.warning("renewal_abandoned", fas_servers=abandoned)
         if self._courier is not None:
-            self._courier.join(LAST_ACTS_SECONDS)
+            self._courier.join(max(until - time.monotonic(), 0))
 
     def _told(self, server: FasServer, ticked: Ticked) -> None:
         self._telling.of_tick(server, ticked)
@@ -275,9 +276,13 @@ class Worker:
             renewals.start_delivering(stop)
         while not stop.is_set():
             self._guarded("claim", self._start_refreshes)
-            if renewals is not None and look.is_due():
+            if renewals is not None and not stop.is_set() and look.is_due():
                 self._guarded("renewal", renewals.look)
-            if renewals is not None and (renewal_alarms.is_due() or (renewals.has_ticked and after_tick.is_due())):
+            if (
+                renewals is not None
+                and not stop.is_set()
+                and (renewal_alarms.is_due() or (renewals.has_ticked and after_tick.is_due()))
+            ):
                 self._guarded("renewal_alarms", renewals.synchronise_alarms)
             if not stop.is_set() and upkeep.is_due():
                 self._guarded("upkeep", self.upkeep)

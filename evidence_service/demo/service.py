@@ -10,6 +10,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -75,7 +76,8 @@ class Child:
             return
         process.terminate()
         try:
-            process.wait(STOP_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
         finally:  # also where a second Ctrl-C ends the waiting
             if process.poll() is None:
                 process.kill()
