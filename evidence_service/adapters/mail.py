@@ -7,8 +7,6 @@ import os
 import smtplib
 import ssl
 from collections.abc import Iterator
-from email.message import EmailMessage
-from email.utils import getaddresses
 from pathlib import Path
 
 from evidence_service.adapters.entra import EntraTokens
@@ -97,14 +95,6 @@ class PickupChannel:
         except OSError as error:
             problem = f"the pickup directory {self._directory} cannot be written: {error.strerror}"
             raise NotDelivered(problem, whole_channel=True) from error
-
-
-def addresses_of(made: EmailMessage) -> dict[str, list[str]]:
-    """The bare addresses in To and Cc."""
-    return {
-        name: [address for _, address in getaddresses([str(value) for value in made.get_all(name, [])])]
-        for name in ("To", "Cc")
-    }
 
 
 def _xoauth2(connection: smtplib.SMTP, mailbox: str, token: str) -> None:
