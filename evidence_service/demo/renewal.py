@@ -9,7 +9,7 @@ from functools import partial
 
 from evidence_service.demo.acts import FarmAct, Scene
 from evidence_service.demo.renewal_farm import FAS1, FAS2, LEAD_DAYS, LEFT_DAYS, SOAK_SECONDS, TEST_UPN, short, typed
-from evidence_service.demo.steps import ALICE, Cast, Chapter, Step, make_step, sign_in
+from evidence_service.demo.steps import CAROL, Cast, Chapter, Step, make_step, sign_in
 from evidence_service.renewal.model import Attempt, Request, Result, Retire, StepKind, Verify, Withdraw
 
 RENEWAL_CMDLETS = (
@@ -60,11 +60,11 @@ def _planned(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             shows={"approval_needed": 1},
         ),
         make_step(
-            cast.renewed[-1],
-            ALICE,
-            sign_in(cast.renewed[-1], ALICE, now, new_id()),
+            cast.okta,
+            CAROL,
+            sign_in(cast.okta, CAROL, now, new_id()),
             None,
-            title="Alice launches meanwhile",
+            title="Carol launches meanwhile",
             why="A renewal changes nothing for users, and decisions do not wait for it.",
         ),
         at_fas1(

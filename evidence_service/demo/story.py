@@ -43,7 +43,7 @@ from evidence_service.demo.renewal import renewals
 from evidence_service.demo.renewal_farm import FAS2, RenewalFarm, ShownMail
 from evidence_service.demo.rollover import ACTOR, key_names, rollovers
 from evidence_service.demo.service import HOST, Answer, Child, DemoFailed, Plugin, answers, free_port, question
-from evidence_service.demo.steps import Cast, Chapter, Step, everyday, launches, new_cast, policy_for
+from evidence_service.demo.steps import ALICE, Cast, Chapter, Step, everyday, launches, new_cast, policy_for
 from idp_certs.metadata import parse_metadata
 
 DONE, NEGATIVE, BAD_INPUT, DEPENDENCY_FAILED = 0, 1, 2, 3
@@ -288,7 +288,7 @@ def _send_until_expected(stage: Stage, step: Step) -> tuple[Answer, str]:
 def _send(stage: Stage, step: Step, evidence: bytes | None) -> Answer:
     asked = question(request_id=str(uuid.uuid4()), upn=step.upn, evidence=evidence, phase=step.phase)
     key = stage.key if step.known_caller else secrets.token_urlsafe(32)
-    if step.known_caller and step.decision == "allow":
+    if step.known_caller and step.decision == "allow" and step.upn == ALICE:  # whose launch the plug-in's readme forges
         _write_private(stage.launch, json.dumps(asked, indent=1).encode())
     return Plugin(port=stage.port, key=key).ask(asked)
 

@@ -1,4 +1,4 @@
-"""Renewals from the first look to the last, by the real loop over real PowerShell remoting."""
+"""Renewals from the first look to the last, by the real loop, and most of them over real PowerShell remoting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.tick import Ticked
 from evidence_service.renewal_loop import RenewalLoop
 from tests.adapters.post import APPROVERS, OPERATORS, mail_by, mail_server
-from tests.renewal.site import DAY, DEFINITIONS, FAS1, FAS2, HOUR, MINUTE, POLICY, Site, site, wait_for
+from tests.renewal.site import DAY, DEFINITIONS, FAS1, FAS2, HOUR, MINUTE, POLICY, Site, near, site, wait_for
 
 FOUR = tuple(f"fas{number}.corp.example" for number in range(1, 5))
 RENEWED = [
@@ -184,7 +184,7 @@ def test_a_new_one_that_fails_its_proof_is_never_used(tmp_path: Path) -> None:
 
 def test_a_switch_that_fails_half_way_is_finished_later(tmp_path: Path) -> None:
     """The second definition cannot be set at first: it is set after a back-off, and none stays behind (promise 48)."""
-    with site(tmp_path) as farm:
+    with near(tmp_path) as farm:
         (old,) = farm.used()
         farm.until_step(StepKind.AWAIT_APPROVAL)
         issue(farm)
@@ -239,7 +239,7 @@ def test_one_server_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
 
 def test_the_last_server_that_serves_does_not_enter_maintenance(tmp_path: Path) -> None:
     """With the other in maintenance the switch waits and people are told; then it goes on (promise 61)."""
-    with site(tmp_path) as farm:
+    with near(tmp_path) as farm:
         (old,) = farm.used()
         farm.until_step(StepKind.AWAIT_APPROVAL)
         farm.server(FAS2).maintenance = True
@@ -256,7 +256,7 @@ def test_the_last_server_that_serves_does_not_enter_maintenance(tmp_path: Path) 
 
 def test_a_single_server_switches_without_maintenance_where_that_is_set(tmp_path: Path) -> None:
     """Where there is one FAS server only, `maintenance = "skip"` lets it be renewed."""
-    with site(tmp_path, names=(FAS1,), policy=replace(POLICY, maintenance=Maintenance.SKIP)) as farm:
+    with near(tmp_path, names=(FAS1,), policy=replace(POLICY, maintenance=Maintenance.SKIP)) as farm:
         (old,) = farm.used()
         farm.until_step(StepKind.AWAIT_APPROVAL)
         issue(farm)
@@ -267,7 +267,7 @@ def test_a_single_server_switches_without_maintenance_where_that_is_set(tmp_path
 
 def test_a_certificate_that_is_not_valid_yet_is_waited_for(tmp_path: Path) -> None:
     """The CA's clock is ahead: that is patience, not failure (promise 57)."""
-    with site(tmp_path) as farm:
+    with near(tmp_path) as farm:
         (old,) = farm.used()
         farm.farm.ca.clock_ahead = timedelta(hours=9)
         farm.until_step(StepKind.AWAIT_APPROVAL)
@@ -280,7 +280,7 @@ def test_a_certificate_that_is_not_valid_yet_is_waited_for(tmp_path: Path) -> No
 
 def test_what_comes_back_wrong_is_quarantined(tmp_path: Path) -> None:
     """A certificate that ends too soon is never switched to; the alarm names the difference (promise 56)."""
-    with site(tmp_path) as farm:
+    with near(tmp_path) as farm:
         (old,) = farm.used()
         farm.farm.ca.issue_wrong(lifetime=timedelta(days=20))
         farm.until_step(StepKind.AWAIT_APPROVAL)
@@ -311,7 +311,7 @@ def test_two_workers_never_act_at_once(tmp_path: Path) -> None:
 
 def test_an_administrator_in_the_console_does_not_put_it_out_of_step(tmp_path: Path) -> None:
     """Somebody switches a definition by hand meanwhile: the rest follows, and nothing is switched twice."""
-    with site(tmp_path) as farm:
+    with near(tmp_path) as farm:
         (old,) = farm.used()
         farm.until_step(StepKind.AWAIT_APPROVAL)
         new = next(each for each in farm.server().certificates if each != old)
