@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -50,6 +51,7 @@ BUSY_TIMEOUT = timedelta(seconds=5)
 """How long a statement waits for another process's lock, unless settings say otherwise."""
 
 _MAX_ROWS = 64
+_MODE_PAUSE_S = 0.01
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -699,12 +701,12 @@ class _File(sqlite3.Connection):
         self.text_factory = _as_text
         for pragma in (
             f"busy_timeout = {busy_timeout // timedelta(milliseconds=1)}",
-            "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
             "trusted_schema = OFF",
         ):
             self.execute(f"PRAGMA {pragma}").close()
+        self._write_ahead(busy_timeout)
         self.path = path
         # While a connection is open, SQLite neither removes nor replaces its log.
         log = f"{path.resolve()}-wal"
@@ -713,6 +715,23 @@ class _File(sqlite3.Connection):
             self.files[log] = found
         if self.files[str(path)] != before:
             raise StoreReplaced(f"the database {path} was replaced while it was opened; it is tried again")
+
+    def _write_ahead(self, busy_timeout: timedelta) -> None:
+        """Switch to the write-ahead log, which is done once in the life of a file.
+
+        Where another does the same at that moment SQLite answers SQLITE_BUSY at once, whatever the time-out: each
+        has the file open for reading, and waiting for the other could last for ever.
+        """
+        until = time.monotonic() + busy_timeout.total_seconds()
+        while True:
+            try:
+                self.execute("PRAGMA journal_mode = WAL").close()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                    raise
+            else:
+                return
+            time.sleep(_MODE_PAUSE_S)
 
 
 def _file(connection: Connection) -> _File:

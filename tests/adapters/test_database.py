@@ -277,6 +277,20 @@ def test_two_that_start_at_once_make_one_database(tmp_path: Path) -> None:
     assert failures == []
 
 
+def test_opening_waits_for_another_that_makes_the_database(tmp_path: Path) -> None:
+    """A lock that another holds on the new file is waited for, and named when it lasts longer than that."""
+    path = tmp_path / "a.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="is locked by another process"):
+        open_database(url_of(path), busy_timeout=timedelta(milliseconds=50))
+    leaves = threading.Timer(0.2, other.execute, ["COMMIT"])
+    leaves.start()
+    open_database(url_of(path), busy_timeout=timedelta(seconds=30)).dispose()
+    leaves.join()
+    other.close()
+
+
 def test_a_migration_that_was_killed_is_finished_by_the_next_run(tmp_path: Path) -> None:
     """Promise 76: killed after a random statement, the file holds all of a revision or nothing of it."""
     path = tmp_path / "a.db"
