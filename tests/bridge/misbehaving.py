@@ -233,10 +233,11 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 @dataclass(kw_only=True)
 class Misbehaving:
-    """A listening service; `asked` counts questions by correlation id."""
+    """A listening service; `asked` counts questions by correlation id, `at_once` the most it had open together."""
 
     port: int
     asked: dict[str, int] = field(default_factory=dict)
+    at_once: int = 0
 
 
 def _request(connection: ssl.SSLSocket) -> dict[str, Any]:
@@ -264,6 +265,7 @@ def misbehaving(
     Without a context it speaks no TLS, and sends `first` instead of a handshake.
     """
     over = threading.Event()
+    answering: set[str] = set()
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     it = Misbehaving(port=listener.getsockname()[1])
 
@@ -278,11 +280,14 @@ def misbehaving(
                 question = _request(connection)
                 name = question.get("correlation_id", "")
                 it.asked[name] = it.asked.get(name, 0) + 1
+                answering.add(question["request_id"])
+                it.at_once = max(it.at_once, len(answering))
                 for step in behave(name)(question["request_id"]):
                     if isinstance(step, bytes):
                         connection.sendall(step)
                     elif over.wait(step):
                         return
+                answering.discard(question["request_id"])
                 connection.unwrap()
 
     def accept() -> None:
