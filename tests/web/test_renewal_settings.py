@@ -18,17 +18,19 @@ from evidence_service.renewal.model import Deadline, Maintenance, RenewalPolicy,
 from evidence_service.renewal_settings import (
     NO_RENEWAL,
     RenewalSettings,
-    _Graph,
-    _Mail,
-    _Pickup,
-    _Renewal,
-    _RevocationList,
-    _Server,
-    _Smtp,
-    _Webhook,
     load_renewal,
     renewal_of,
     renewal_warnings,
+)
+from evidence_service.renewal_settings.tables import (
+    GraphTable,
+    MailTable,
+    PickupTable,
+    RenewalTable,
+    RevocationListTable,
+    ServerTable,
+    SmtpTable,
+    WebhookTable,
 )
 from evidence_service.settings import SettingsError, load_settings
 
@@ -474,14 +476,14 @@ def test_a_file_that_is_no_toml_is_named(place: Place) -> None:
 
 
 TABLES: dict[str, type[BaseModel]] = {
-    "[renewal]": _Renewal,
-    "[[fas_servers]]": _Server,
-    "[[revocation_lists]]": _RevocationList,
-    "[mail]": _Mail,
-    "[mail.smtp]": _Smtp,
-    "[mail.graph]": _Graph,
-    "[mail.pickup]": _Pickup,
-    "[[webhooks]]": _Webhook,
+    "[renewal]": RenewalTable,
+    "[[fas_servers]]": ServerTable,
+    "[[revocation_lists]]": RevocationListTable,
+    "[mail]": MailTable,
+    "[mail.smtp]": SmtpTable,
+    "[mail.graph]": GraphTable,
+    "[mail.pickup]": PickupTable,
+    "[[webhooks]]": WebhookTable,
 }
 
 
