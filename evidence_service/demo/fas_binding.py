@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from evidence_service.demo.fas_server import CmdletError, SimulatedFas
 
@@ -60,6 +60,14 @@ class Call:
         """A Boolean or switch argument."""
         return bool(self.arguments.get(name, default))
 
+    def number(self, name: str, default: int) -> int:
+        """A number; what is below 1 is refused, as where the parameter has a range."""
+        value = self.arguments.get(name, default)
+        if not isinstance(value, int) or (value < 1 and name in self.arguments):
+            message = f"Cannot validate argument on parameter '{name}'."
+            raise CmdletError(message, "ParameterArgumentValidationError", "InvalidData")
+        return value
+
     def texts(self, name: str) -> tuple[str, ...] | None:
         """A list argument; None: not given."""
         value = self.arguments.get(name)
@@ -87,7 +95,10 @@ _ALIASES = {"mstemplate": "CertificateTemplate"}
 
 
 def run(cmdlets: Mapping[str, Spec], name: str, call: Call) -> tuple[PsObject, ...]:
-    """Bind and run. Raises CmdletError with what PowerShell or FAS would write."""
+    """Bind and run; no password is known here, so -UserName and -Password are refused.
+
+    Raises CmdletError with what PowerShell or FAS would write.
+    """
     spec = next((each for key, each in cmdlets.items() if key.casefold() == name.casefold()), None)
     if spec is None or not call.machine.since(spec.since):
         message = (
@@ -95,6 +106,9 @@ def run(cmdlets: Mapping[str, Spec], name: str, call: Call) -> tuple[PsObject, .
         )
         raise CmdletError(message, "CommandNotFoundException", "ObjectNotFound")
     bound = replace(call, arguments=_bind(name, _parameters(name, spec, call.machine), spec.mandatory, call.arguments))
+    if bound.text("UserName") or bound.text("Password"):
+        message = "The server has rejected the client credentials."
+        raise CmdletError(message, "SecurityNegotiationException", "AuthenticationError")
     if spec.administers:
         target = bound.target
         if call.account.casefold() not in {each.casefold() for each in target.administrators}:
@@ -147,7 +161,7 @@ def _convert(name: str, wanted: str, value: object, type_name: str) -> object:
         raise CmdletError(message, f"MissingArgument,{type_name}", "InvalidArgument")
     if wanted == "String[]":
         return tuple(str(each) for each in value) if isinstance(value, list | tuple) else (str(value),)
-    fits = {"Boolean": bool | int, "Int32": int, "TimeSpan": timedelta, "String": str | None}.get(wanted, object)
+    fits = {"Boolean": bool | int, "Int32": int, "Int64": int, "String": str | None}.get(wanted, object)
     if not isinstance(value, fits):
         if wanted == "String" and not isinstance(value, list | tuple | dict | bytes):
             return str(value)

@@ -1,14 +1,16 @@
 """The cmdlets of a simulated FAS server: their parameters by release, and the properties of what they write.
 
-Names, parameters and properties are those of `domain/fas.md` A.2 to A.5. What is NOT FOUND there is made up, and so
-are `DenyReason` of a denied request, `Oid` and `Sddl` of a template, and `Success` of a DiagnosticTestResult.
+Names, parameters and properties are those of `domain/fas.md` A.2 to A.5, the inferred ones among them. What is NOT
+FOUND there is made up, and so are `DenyReason` of a denied request, `Oid` and `Sddl` of a template, and `Success` of a
+DiagnosticTestResult. Taken and of no effect: -UseTPM, -SecurityContext, -KeyInfo, -ReuseCachedTestKey and -Encoding.
+Cmdlets that neither the service nor the stories call are not there.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from cryptography.hazmat.primitives import hashes
 
@@ -22,6 +24,13 @@ from evidence_service.demo.fas_server import (
     Rule,
     SimulatedFas,
 )
+
+_IDS = r"\(?EventID=\d+(?: or EventID=\d+)*\)?"
+_QUERY = re.compile(
+    rf"\*\[System\[Provider\[@Name='(?P<provider>[^']+)'\] and (?P<ids>{_IDS})"
+    r"(?: and TimeCreated\[timediff\(@SystemTime\) <= (?P<age>\d{1,15})\])?\]\]"
+)
+"""The form of the queries that are answered; a real log answers any."""
 
 
 def _authorization(server: SimulatedFas, entry: AuthorizationEntry, *, full: bool) -> PsObject:
@@ -165,27 +174,25 @@ def _set_server(call: Call) -> Iterable[PsObject]:
 
 
 def _test_signing(call: Call) -> Iterable[PsObject]:
-    call.target.enroll(
-        call.text("UserPrincipalName"), call.text("Rule"), call.text("CertificateDefinition") or None, test=True
-    )
+    call.target.test(*_asked(call), call.text("CertificateAuthority"))
     yield {"Success": True}
 
 
 def _new_user(call: Call) -> Iterable[PsObject]:
     server = call.target
-    user = server.enroll(
-        call.text("UserPrincipalName"), call.text("Rule"), call.text("CertificateDefinition"), test=False
-    )
+    user = server.enroll(*_asked(call))
     server.administered(12, f"Administrator [{call.account}] creating certificate for [{user.upn}]")
     yield {"UserPrincipalName": user.upn, "ExpiryDate": user.expires}
 
 
 def _get_users(call: Call) -> Iterable[PsObject]:
-    upn = call.text("UserPrincipalName").casefold()
-    matching = [each for each in call.target.users if not upn or each.upn.casefold() == upn]
-    count = call.arguments.get("MaximumRecordCount", 250)
-    for each in matching[: count if isinstance(count, int) else 250]:
+    for each in call.target.cached(*_asked(call))[: call.number("MaximumRecordCount", 250)]:
         yield {"UserPrincipalName": each.upn, "ExpiryDate": each.expires}
+
+
+def _asked(call: Call) -> tuple[str, str, str]:
+    """Whose certificate, by which rule and definition; "" where that was not said."""
+    return call.text("UserPrincipalName"), call.text("Rule"), call.text("CertificateDefinition")
 
 
 def _get_authority(call: Call) -> Iterable[PsObject]:
@@ -221,7 +228,7 @@ def _get_monitor(call: Call) -> Iterable[PsObject]:
 
 
 def _get_events(call: Call) -> Iterable[PsObject]:
-    found = sorted(_filtered(call), key=lambda each: (each.at, each.record), reverse=not call.flag("Oldest"))
+    found = sorted(_filtered(call), key=lambda each: (each.at, each.record), reverse=True)
     if not found:
         raise CmdletError(
             "No events were found that match the specified selection criteria.",
@@ -229,8 +236,7 @@ def _get_events(call: Call) -> Iterable[PsObject]:
             "ObjectNotFound",
             terminating=False,
         )
-    most = call.arguments.get("MaxEvents")
-    for each in found[: most if isinstance(most, int) else None]:
+    for each in found[: call.number("MaxEvents", len(found))]:
         yield {
             "Message": each.message,
             "Id": each.event,
@@ -244,39 +250,26 @@ def _get_events(call: Call) -> Iterable[PsObject]:
 
 
 def _filtered(call: Call) -> list[Event]:
-    """What of the log is asked for: by provider, by ids and from a time, in each form that Get-WinEvent takes."""
-    table = call.arguments.get("FilterHashtable")
-    wanted = {str(key).casefold(): value for key, value in table.items()} if isinstance(table, dict) else {}
-    query = call.text("FilterXPath")
-    providers = {*(call.texts("ProviderName") or ()), *_many(wanted.get("providername"))}
-    providers |= set(re.findall(r"@Name\s*=\s*['\"]([^'\"]+)['\"]", query))
-    ids = {int(str(each)) for each in _many(wanted.get("id"))} | set(
-        map(int, re.findall(r"EventID\s*=\s*(\d+)", query))
-    )
-    start = wanted.get("starttime")
-    if age := re.search(r"timediff\(@SystemTime\)\s*<=?\s*(\d+)", query):
-        start = call.now - timedelta(milliseconds=int(age[1]))
-    if since := re.search(r"@SystemTime\s*>=?\s*['\"]([^'\"]+)['\"]", query):
-        start = datetime.fromisoformat(since[1]).astimezone(UTC)
+    """What of the Application log -FilterXPath selects: a provider, its ids, and how old they may be."""
+    query = _QUERY.fullmatch(call.text("FilterXPath"))
+    if query is None or call.texts("LogName") != ("Application",):
+        message = "The specified query is invalid"
+        raise CmdletError(
+            message,
+            "System.Diagnostics.Eventing.Reader.EventLogException,Microsoft.PowerShell.Commands.GetWinEventCommand",
+        )
+    ids = {int(each) for each in re.findall(r"EventID=(\d+)", query["ids"])}
+    oldest = None if query["age"] is None else call.now - timedelta(milliseconds=int(query["age"]))
     return [
         each
         for each in call.machine.events
-        if (not providers or each.provider in providers)
-        and (not ids or each.event in ids)
-        and (not isinstance(start, datetime) or each.at >= start)
+        if each.provider == query["provider"] and each.event in ids and (oldest is None or each.at >= oldest)
     ]
-
-
-def _many(value: object) -> tuple[object, ...]:
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def _set_content(call: Call) -> Iterable[PsObject]:
     value = call.arguments["Value"]
-    data = value if isinstance(value, bytes) else bytes(value) if isinstance(value, list) else str(value).encode()
-    call.machine.files[_path(call)] = data
+    call.machine.files[_path(call)] = value if isinstance(value, bytes) else str(value).encode()
     return ()
 
 
@@ -395,12 +388,10 @@ CMDLETS: Mapping[str, Spec] = {
         handler=_get_events,
         parameters={
             "LogName": "String[]",
-            "ProviderName": "String[]",
-            "FilterHashtable": "Hashtable",
             "FilterXPath": "String",
-            "MaxEvents": "Int32",
-            "Oldest": "Switch",
+            "MaxEvents": "Int64",
         },
+        mandatory=("LogName", "FilterXPath"),
         administers=False,
     ),
     "Set-Content": Spec(

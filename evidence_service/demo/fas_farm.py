@@ -28,7 +28,7 @@ SERVERS = ("fas1.corp.example", "fas2.corp.example")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FarmCall:
-    """One cmdlet as it was called. `done`: FAS carried it out, whether or not the caller heard of it."""
+    """One cmdlet as it was called. `done`: FAS took it up, whatever it answered and whether or not that arrived."""
 
     server: str
     name: str

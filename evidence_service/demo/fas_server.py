@@ -1,7 +1,9 @@
 """One simulated FAS server: its authorization certificates, definitions, rules, users' certificates and event log.
 
-What it does is what `domain/fas.md` A.2 to A.5 and C say of FAS; where they say nothing, the docstring here says what
-was made up. Time is told by the farm. Nothing here is thread-safe by itself: `fas_farm` holds the lock.
+What it does is what `domain/fas.md` A.2 to A.5 and C say of FAS. Made up, because they say nothing: a removed request
+stays pending at the CA; names of certificates, definitions and CAs that do not exist are taken; an expired certificate
+is refused before any CA is asked; a failed test is logged as a failed enrollment is; 2402 is as 2112; and the text of
+messages and of most events. Time is told by the farm. Nothing here is thread-safe by itself: `fas_farm` holds the lock.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
@@ -31,6 +34,7 @@ _WORDS = {
 }
 _NEWER_WORDS = frozenset({"WaitingForApproval", "Ok", "Expired", "NotYetValid", "Denied"})
 _MAINTENANCE_DUE = timedelta(days=30)
+"""Made up: since when a release with that word says MaintenanceRequired."""
 _NAMES = uuid.UUID("5f0c6a1e-6d0b-4a7e-9a39-fa5fa5fa5fa5")
 
 
@@ -108,7 +112,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserCertificate:
-    """A cached certificate of a user, enrolled with an authorization certificate."""
+    """A cached certificate of a user, enrolled with an authorization certificate. It is remembered, not made."""
 
     upn: str
     rule: str
@@ -220,7 +224,7 @@ class SimulatedFas:
         except CaUnavailable as error:
             del self.certificates[entry.id]
             raise CmdletError(str(error), category="ConnectionError") from None
-        entry.request_pem = self._request_pem(entry.key, SUBJECT)
+        entry.request_pem = self._request_pem(entry.key, x509.Name.from_rfc4514_string(SUBJECT))
         entry.template = template
         self.administered(
             4,
@@ -231,9 +235,13 @@ class SimulatedFas:
         return entry
 
     def request_offline(self, name: str) -> AuthorizationEntry:
-        """New-FasAuthorizationCertificateRequest."""
+        """New-FasAuthorizationCertificateRequest. Raises CmdletError."""
+        try:
+            subject = x509.Name.from_rfc4514_string(name)
+        except ValueError:
+            raise CmdletError(f"{name} is not a distinguished name", category="InvalidArgument") from None
         entry = self._new_entry(OFFLINE, None)
-        entry.request_pem = self._request_pem(entry.key, name)
+        entry.request_pem = self._request_pem(entry.key, subject)
         return entry
 
     def accept(self, certificate_id: str, response: bytes) -> AuthorizationEntry:
@@ -243,13 +251,13 @@ class SimulatedFas:
             raise CmdletError(f"There is no offline request {certificate_id}", category="InvalidArgument")
         try:
             chain = pkcs7.load_der_pkcs7_certificates(response)
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             raise CmdletError("The file is not a PKCS #7 file in DER", category="InvalidData") from None
         leaf = next((each for each in chain if _same_key(each.public_key(), entry.key.public_key())), None)
         if leaf is None:
             raise CmdletError("No certificate in the file is for the key of the request", category="InvalidData")
         entry.certificate, entry.request_pem, entry.trust_area = leaf, None, self._name()
-        self._log_installed(entry.trust_area, leaf, self._now())
+        self._log_authorization(entry.trust_area, leaf, self._now())
         return entry
 
     def remove(self, certificate_id: str, by: str, *, delete_users: bool) -> None:
@@ -282,18 +290,34 @@ class SimulatedFas:
             raise CmdletError(f"A rule named {name} was not found", category="ObjectNotFound")
         return found
 
-    def enroll(self, upn: str, rule: str, definition: str | None, *, test: bool) -> UserCertificate:
-        """Ask the CAs for a user's certificate; a test keeps none. Raises CmdletError, and logs S124 and S123."""
-        allowed = self.rule(rule).definitions
-        chosen = self.definition(definition if definition is not None else (*allowed, "")[0])
-        if chosen.name not in allowed:
-            raise CmdletError(f"Rule {rule} does not allow definition {chosen.name}", category="InvalidArgument")
-        entry = self.entry(chosen.authorization_certificate)
-        if entry.certificate is None or self.status(entry) in {"Expired", "NotYetValid"}:
-            raise CmdletError(f"The authorization certificate {entry.id} is {self.status(entry)}")
-        if test and (self.test_fails is True or self.test_fails == entry.id):
+    def test(self, upn: str, rule: str, definition: str, certificate_authority: str) -> None:
+        """Test-FasCertificateSigningRequest, by default of the rule's first definition at its first CA.
+
+        Raises CmdletError, and logs S124 and S123.
+        """
+        chosen = self._allowed(rule, definition)
+        authorities = chosen.certificate_authorities
+        if certificate_authority:
+            authorities = tuple(each for each in authorities if each.casefold() == certificate_authority.casefold())
+        if not authorities:
+            message = f"Definition {chosen.name} does not name the certificate authority {certificate_authority}"
+            raise CmdletError(message, category="InvalidArgument")
+        entry, agent = self._agent(chosen)
+        if self.test_fails is True or self.test_fails == entry.id:
             raise CmdletError("The test of the certificate signing request failed: the CSR was rejected")
-        self._ask_each_ca(upn, rule, chosen, entry.certificate)
+        self._ask(upn, rule, chosen, agent, authorities[:1])
+
+    def enroll(self, upn: str, rule: str, definition: str) -> UserCertificate:
+        """New-FasUserCertificate: the cached one, or one that a CA issues now.
+
+        Raises CmdletError, and logs S124 and S123.
+        """
+        chosen = self._allowed(rule, definition)
+        cached = next(iter(self.cached(upn, rule, chosen.name)), None)
+        if cached is not None:
+            return cached
+        entry, agent = self._agent(chosen)
+        self._ask(upn, rule, chosen, agent, chosen.certificate_authorities)
         now = self._now()
         user = UserCertificate(
             upn=upn,
@@ -302,13 +326,43 @@ class SimulatedFas:
             expires=now + self.ca.templates[chosen.template].lifetime,
             authorization_certificate=entry.id,
         )
-        if not test:
-            self.users.append(user)
+        self.users.append(user)
+        # Users' certificates are listed there too (`domain/fas.md` C); these have no serial number.
+        self._log_installed(self._name(), f"CN={upn}", "0", start=now, end=user.expires, at=now)
         return user
 
-    def _ask_each_ca(self, upn: str, rule: str, definition: Definition, agent: x509.Certificate) -> None:
+    def cached(self, upn: str, rule: str, definition: str) -> tuple[UserCertificate, ...]:
+        """The users' certificates that these name; "" names all."""
+        return tuple(
+            each
+            for each in self.users
+            if all(
+                not wanted or wanted.casefold() == is_so.casefold()
+                for wanted, is_so in ((upn, each.upn), (rule, each.rule), (definition, each.definition))
+            )
+        )
+
+    def _allowed(self, rule: str, definition: str) -> Definition:
+        """The definition if the rule allows it, or the rule's first for ""."""
+        allowed = self.rule(rule).definitions
+        chosen = self.definition(definition or (*allowed, "")[0])
+        if chosen.name.casefold() not in {each.casefold() for each in allowed}:
+            raise CmdletError(f"Rule {rule} does not allow definition {chosen.name}", category="InvalidArgument")
+        return chosen
+
+    def _agent(self, definition: Definition) -> tuple[AuthorizationEntry, x509.Certificate]:
+        """The authorization certificate that signs requests by the definition."""
+        entry = self.entry(definition.authorization_certificate)
+        if entry.certificate is None or self.status(entry) in {"Expired", "NotYetValid"}:
+            raise CmdletError(f"The authorization certificate {entry.id} is {self.status(entry)}")
+        return entry, entry.certificate
+
+    def _ask(
+        self, upn: str, rule: str, definition: Definition, agent: x509.Certificate, authorities: tuple[str, ...]
+    ) -> None:
+        """Ask one CA after the other until one issues."""
         now, correlation = self._now(), self._name()
-        for address in definition.certificate_authorities:
+        for address in authorities:
             try:
                 refusal = self.ca.refusal_of_user(address, definition.template, agent, now)
                 if refusal is None:
@@ -330,15 +384,21 @@ class SimulatedFas:
         self.log(FAS_SOURCE, event, message, level="Error", at=at)
 
     def _notice(self, entry: AuthorizationEntry, now: datetime) -> None:
-        first = entry.request
-        if entry.certificate is not None or entry.denial is not None or first is None or first.decided_at is None:
+        request = entry.request
+        if entry.certificate is not None or entry.denial is not None or request is None or request.decided_at is None:
             return
-        at = first.decided_at + self.notice_delay + self.ca.slow
+        at = request.decided_at + self.notice_delay + self.ca.slow
         if at > now:
             return
-        if first.disposition is not Disposition.ISSUED:
-            self._refused(entry, first.reason, at)
-            return
+        if request.disposition is not Disposition.ISSUED:
+            self._refused(entry, request.reason, at)
+        elif request.template == entry.template:
+            self._install(entry, request, at)
+        else:
+            self._request_second(entry, request, at, now)
+
+    def _request_second(self, entry: AuthorizationEntry, first: CaRequest, at: datetime, now: datetime) -> None:
+        """Ask for the certificate itself; where its template needs a person too, FAS waits again (made up)."""
         if entry.delayed:
             at = now
         try:
@@ -356,8 +416,10 @@ class SimulatedFas:
         self.log(PKI_SOURCE, 111, f"[S0111] Certificate request {first.number} issued", at=at)
         if second.disposition is Disposition.ISSUED:
             self._install(entry, second, at)
-        else:
+        elif second.disposition is Disposition.DENIED:
             self._refused(entry, second.reason, at)
+        else:
+            entry.request = second
 
     def _refused(self, entry: AuthorizationEntry, reason: str, at: datetime) -> None:
         entry.denial = reason
@@ -370,18 +432,25 @@ class SimulatedFas:
         if request.certificate is None or not _same_key(request.certificate.public_key(), entry.key.public_key()):
             return  # made up: FAS lists it, and no container holds its key
         entry.trust_area = self._name()
-        self._log_installed(entry.trust_area, request.certificate, at)
+        self._log_authorization(entry.trust_area, request.certificate, at)
 
-    def _log_installed(self, trust_area: str, certificate: x509.Certificate, at: datetime) -> None:
+    def _log_authorization(self, trust_area: str, certificate: x509.Certificate, at: datetime) -> None:
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        subject, serial = certificate.subject.rfc4514_string(), f"{certificate.serial_number:X}"
+        self._log_installed(trust_area, subject, serial, start=start, end=end, at=at)
+
+    def _log_installed(
+        self, trust_area: str, subject: str, serial: str, *, start: datetime, end: datetime, at: datetime
+    ) -> None:
         """PkiCore's event 1. Its fields are field practice (`domain/fas.md` C), its layout is made up."""
         message = (
             "[S0001] Certificate chain installed.\r\n"
             f"Trust Area: {trust_area}\r\n"
-            f"Subject: {certificate.subject.rfc4514_string()}\r\n"
-            f"Issuer: {certificate.issuer.rfc4514_string()}\r\n"
-            f"Serial Number: {certificate.serial_number:X}\r\n"
-            f"Not Before: {certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ}\r\n"
-            f"Not After: {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%SZ}"
+            f"Subject: {subject}\r\n"
+            f"Issuer: {self.ca.certificate.subject.rfc4514_string()}\r\n"
+            f"Serial Number: {serial}\r\n"
+            f"Not Before: {start:%Y-%m-%d %H:%M:%SZ}\r\n"
+            f"Not After: {end:%Y-%m-%d %H:%M:%SZ}"
         )
         self.log(PKI_SOURCE, 1, message, at=at)
 
@@ -406,9 +475,8 @@ class SimulatedFas:
         return entry
 
     @staticmethod
-    def _request_pem(key: rsa.RSAPrivateKey, name: str) -> str:
+    def _request_pem(key: rsa.RSAPrivateKey, subject: x509.Name) -> str:
         """The text of a request, in the wrong frame that FAS puts around it (`domain/fas.md` A.2)."""
-        subject = x509.Name.from_rfc4514_string(name)
         csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA512())
         return csr.public_bytes(Encoding.PEM).decode().replace("CERTIFICATE REQUEST", "CERTIFICATE")
 

@@ -38,7 +38,7 @@ from psrpcore.types import (
 )
 
 from evidence_service.demo.fas_binding import Guid, PsObject, Word
-from evidence_service.demo.fas_farm import FarmServer, SimulatedFarm
+from evidence_service.demo.fas_farm import FarmServer, SimulatedFarm, Trouble
 from evidence_service.demo.fas_server import CmdletError
 
 _FRAGMENT = 100_000
@@ -151,6 +151,7 @@ class RunspaceHost:
         with self._changed:
             known.pipeline.start()
             self._drain()
+        trouble = Trouble()
         try:
             name, parameters = _only_cmdlet(known.pipeline)
             if self._server.hangs:
@@ -161,7 +162,7 @@ class RunspaceHost:
             objects = self._farm.perform(self._server, name, parameters, self._account)
             self._end(known, objects=objects, lost=trouble.lost)
         except CmdletError as error:
-            self._end(known, error=error)
+            self._end(known, error=error, lost=trouble.lost)
 
     def _end(
         self,

@@ -291,9 +291,66 @@ def test_users_certificates_are_kept_and_listed(farm: SimulatedFarm) -> None:
 
     assert alice["ExpiryDate"] == NOW + timedelta(days=7)
     assert len(farm.call(FAS1, "Get-FasUserCertificate").objects) == 4
+    for chosen, count in (({"Rule": "DEFAULT"}, 4), ({"Rule": "other"}, 0), ({"CertificateDefinition": "other"}, 0)):
+        assert len(farm.call(FAS1, "Get-FasUserCertificate", **chosen).objects) == count
     assert len(farm.call(FAS1, "Get-FasUserCertificate", MaximumRecordCount=2).objects) == 2
     farm.install(FAS2, expires=NOW + timedelta(days=40), user_certificates=300)
     assert len(farm.call(FAS2, "Get-FasUserCertificate").objects) == 250
+
+
+def test_a_cached_certificate_is_not_asked_for_again(farm: SimulatedFarm) -> None:
+    """A second request answers with the first certificate, without asking the CA."""
+    asked = {**ALICE, "CertificateDefinition": "default_Definition"}
+    first = farm.call(FAS1, "New-FasUserCertificate", **asked)
+    farm.advance(timedelta(hours=1))
+    farm.ca.refuse_users()
+
+    assert farm.call(FAS1, "New-FasUserCertificate", **asked) == first
+    assert len(farm.server(FAS1).users) == 4
+
+
+def test_users_certificates_are_listed_among_the_installed(farm: SimulatedFarm, session: FarmSession) -> None:
+    """PkiCore's event 1 tells of them too, in trust areas of their own, so that nobody takes one for FAS's own."""
+    farm.call(FAS1, "New-FasUserCertificate", **ALICE, CertificateDefinition="default_Definition")
+    user, authorization = session.invoke(installed_events()).objects
+
+    assert "Subject: CN=alice@corp.example" in str(user["Message"])
+    area = str(farm.call(FAS1, GET).objects[0]["TrustArea"])
+    assert [area in str(each["Message"]) for each in (user, authorization)] == [False, True]
+
+
+def test_one_ca_of_the_definition_is_tested(farm: SimulatedFarm) -> None:
+    """The first, or the one that is named, which must be one of them; a request goes on to the next."""
+    other = r"ca2.corp.example\Other CA"
+    farm.call(
+        FAS1,
+        "Set-FasCertificateDefinition",
+        Name="default_Definition",
+        CertificateAuthorities=(other, farm.ca.address),
+    )
+    first, second, third = (
+        farm.call(FAS1, TEST, **ALICE, **chosen).errors
+        for chosen in ({}, {"CertificateAuthority": farm.ca.address.upper()}, {"CertificateAuthority": r"x\Y"})
+    )
+
+    assert ("at all configured" in first[0].message, second) == (True, ())
+    assert third[0].message == r"Definition default_Definition does not name the certificate authority x\Y"
+    assert events(farm) == [7, 124, 123]
+    farm.call(FAS1, "New-FasUserCertificate", **ALICE, CertificateDefinition="default_Definition")
+    assert events(farm) == [7, 124, 123, 124, 12]
+
+
+def test_a_person_may_have_to_issue_the_second_too(farm: SimulatedFarm) -> None:
+    """Where its template needs approval as well, FAS waits again, and takes an empty word for no denial."""
+    farm.ca.publish(replace(farm.ca.templates[AGENT], pends=True))
+    made = renewed(farm)
+    (pending,) = farm.ca.pending
+    assert (pending.template, word(farm, made)) == (AGENT, "WaitingForApproval")
+    assert entry(farm, made)["CertificateRequestId"] == pending.number
+
+    farm.ca.issue(pending.number)
+    farm.advance(NOTICED)
+    assert word(farm, made) == "Ok"
 
 
 def test_the_second_request_waits_for_the_ca(farm: SimulatedFarm) -> None:
@@ -464,7 +521,8 @@ def test_an_answer_from_elsewhere_is_imported_by_its_key(farm: SimulatedFarm, se
         )
 
     assert asked["Address"] == "[Offline CSR]"
-    assert "is not a PKCS #7 file" in imported(asked, b"nonsense").errors[0].message
+    for nonsense in (b"nonsense", bytes.fromhex("300b06092a864886f70d010703")):  # the latter: enveloped, not signed
+        assert "is not a PKCS #7 file" in imported(asked, nonsense).errors[0].message
     assert "for the key of the request" in imported(other, signed).errors[0].message
     assert imported(asked, signed).objects[0]["Status"] == "Ok"
     assert "no offline request" in imported(asked, signed).errors[0].message

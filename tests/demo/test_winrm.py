@@ -20,11 +20,23 @@ from pypsrp.wsman import WSMan
 from evidence_service.demo.fas_ca import AGENT
 from evidence_service.demo.fas_farm import SimulatedFarm
 from evidence_service.demo.winrm import WinRmServer
+from evidence_service.renewal.cmdlets import failure_events
 from evidence_service.renewal.farm import WinRm
 
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
 FAS1, FAS2 = "fas1.corp.example", "fas2.corp.example"
+EVENT_LOG = "System.Diagnostics.Eventing.Reader.EventLogException"
 AUTHS = ("basic", "certificate", "negotiate")
+NONSENSE: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("New-FasAuthorizationCertificateRequest", {"DistinguishedName": "nobody"}, "FederatedAuthenticationServerFault"),
+    ("Get-FasServer", {"UserName": "CORP\\alice", "Password": "guess"}, "SecurityNegotiationException"),
+    ("Get-FasUserCertificate", {"MaximumRecordCount": -1}, "ParameterArgumentValidationError"),
+    ("Get-FasUserCertificate", {"MaximumRecordCount": "many"}, "ParameterArgumentTransformationError"),
+    ("Get-WinEvent", {"LogName": "Application", "FilterXPath": "*[EventID"}, EVENT_LOG),
+    ("Get-WinEvent", {"LogName": "Security", "FilterXPath": "*"}, EVENT_LOG),
+    ("Get-WinEvent", {"LogName": "Application"}, "MissingMandatoryParameter"),
+)
+"""What a caller may get wrong, and the error that answers it."""
 
 
 @pytest.fixture
@@ -124,7 +136,8 @@ def test_errors_arrive_as_records(server: WinRmServer) -> None:
         assert call(pool, "Get-Nothing")[1] == ["CommandNotFoundException"]
         _, (error,) = call(pool, "Get-FasRule", Colour="red")
         assert error.startswith("NamedParameterNotFound,")
-        _, (error,) = call(pool, "Get-WinEvent", FilterHashtable={"LogName": "Application", "Id": [123]})
+        nothing = failure_events(timedelta(days=1))
+        _, (error,) = call(pool, nothing.name, **nothing.parameters)
         assert error == "NoMatchingEventsFound,Microsoft.PowerShell.Commands.GetWinEventCommand"
 
 
@@ -160,6 +173,25 @@ def test_a_lost_answer_is_a_cut_connection_after_the_act(server: WinRmServer, fa
         objects, _ = call(pool, "Get-FasAuthorizationCertificate")
 
     assert [str(each["Status"]) for each in objects] == ["Ok", "WaitingForApproval"]
+
+
+def test_a_refusal_may_be_lost_too(server: WinRmServer, farm: SimulatedFarm) -> None:
+    """Whether FAS did it or refused it, nothing tells the client."""
+    farm.server(FAS1).lose_answer_next("Remove-FasAuthorizationCertificate")
+    with (
+        client(server.connection(FAS1)) as wsman,
+        RunspacePool(wsman) as pool,
+        pytest.raises(requests.exceptions.ConnectionError),
+    ):
+        call(pool, "Remove-FasAuthorizationCertificate", Id="none")
+    assert [each.name for each in farm.calls] == ["Remove-FasAuthorizationCertificate"]
+
+
+def test_what_nonsense_is_given_is_an_error_record(server: WinRmServer) -> None:
+    """FAS refuses it in words; no pipeline is left hanging by it."""
+    with client(server.connection(FAS1)) as wsman, RunspacePool(wsman) as pool:
+        for name, parameters, error_id in NONSENSE:
+            assert [each.partition(",")[0] for each in call(pool, name, **parameters)[1]] == [error_id], name
 
 
 def test_a_call_that_hangs_can_be_stopped(server: WinRmServer, farm: SimulatedFarm) -> None:
