@@ -6,7 +6,7 @@ import contextlib
 import os
 import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evidence_service.adapters.entra import EntraTokens
@@ -17,6 +17,7 @@ from evidence_service.notices.model import Mail, Message, Pickup, Smtp, SmtpSecu
 
 NAME = "mail"
 SMTP_SCOPE = "https://outlook.office365.com/.default"
+_CLOSES, _TOO_LARGE = 421, 552
 
 
 class SmtpChannel:
@@ -27,6 +28,8 @@ class SmtpChannel:
     def __init__(self, mail: Mail, smtp: Smtp) -> None:
         """Send as `mail` says, by `smtp`."""
         self._mail, self._smtp = mail, smtp
+        self._refused: dict[str, tuple[str, ...]] = {}
+        """Who is still to get a message that others have got, by its id; after a restart all get it again."""
         self._tokens: EntraTokens | None = None
         if smtp.xoauth2 is not None:
             # Entra ID is asked by the system's authorities: `ca_file` is that of the mail server.
@@ -40,22 +43,26 @@ class SmtpChannel:
     def send(self, outgoing: Outgoing) -> None:
         """Send it now. Raises NotDelivered.
 
-        A server that refuses the message for good (5xx) refuses it permanently. One that cannot be reached or does not
-        take the account is tried again: both are mended without the message. A message that some recipients got is
-        not sent again, which would reach them again and again.
+        A server that refuses the message for good (5xx) refuses it permanently. One that cannot be reached, or does not
+        take the account or the sender, is tried again: that is mended without the message. Whom it refuses for now
+        (4xx, as greylisting does) gets the message later, and who has got it does not get it again.
         """
         made = as_mail(outgoing, self._mail)
         with _told(f"{self._smtp.host}:{self._smtp.port}"), self._connection() as connection:
-            refused = connection.send_message(made)
-        if refused:
-            names = "; ".join(f"{address}: {_answer(*answer)}" for address, answer in refused.items())
-            raise NotDelivered(f"others got it, and the mail server refused {names}", permanent=True)
+            refused = connection.send_message(made, to_addrs=self._refused.get(outgoing.id))
+        if not refused:
+            self._refused.pop(outgoing.id, None)
+            return
+        self._refused[outgoing.id] = tuple(refused)
+        problem = f"others got it, and the mail server refused {_names(refused)}"
+        raise NotDelivered(problem, permanent=_all_permanent(refused), content=False)
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[smtplib.SMTP]:
         smtp = self._smtp
         token = None if self._tokens is None else self._tokens.token()
-        with self._connected() as connection:
+        connection = self._connected()
+        try:
             if smtp.security is SmtpSecurity.STARTTLS:
                 connection.starttls(context=tls_context(smtp.ca_file))
             if token is not None:
@@ -63,6 +70,11 @@ class SmtpChannel:
             elif smtp.username is not None:
                 connection.login(smtp.username, smtp.password or "")
             yield connection
+            # What was taken is taken, however the server says goodbye.
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                connection.quit()
+        finally:
+            connection.close()
 
     def _connected(self) -> smtplib.SMTP:
         smtp = self._smtp
@@ -118,21 +130,31 @@ def _told(where: str) -> Iterator[None]:
         problem = f"{server} does not take the account ({_answer(error.smtp_code, error.smtp_error)}); correct it"
         raise NotDelivered(problem, whole_channel=True) from error
     except smtplib.SMTPRecipientsRefused as error:
-        codes = [code for code, _ in error.recipients.values()]
-        names = "; ".join(f"{address}: {_answer(*answer)}" for address, answer in error.recipients.items())
-        problem = f"{server} refuses all recipients ({names})"
-        raise NotDelivered(problem, permanent=all(map(_is_permanent, codes))) from error
+        problem = f"{server} refuses all recipients ({_names(error.recipients)})"
+        raise NotDelivered(problem, permanent=_all_permanent(error.recipients), content=False) from error
     except smtplib.SMTPResponseException as error:
-        problem = f"{server} refuses ({_answer(error.smtp_code, error.smtp_error)})"
-        whole = isinstance(error, (smtplib.SMTPConnectError, smtplib.SMTPHeloError)) or error.smtp_code == 421
-        permanent = _is_permanent(error.smtp_code) and not whole
-        raise NotDelivered(problem, permanent=permanent, whole_channel=whole) from error
+        # Before the message itself, all but its size (RFC 1870) is about the connection, the account or the sender.
+        about_it = isinstance(error, smtplib.SMTPDataError) or error.smtp_code == _TOO_LARGE
+        what = "" if about_it else "; correct the account, the sender (`from`) or `security`"
+        problem = f"{server} refuses ({_answer(error.smtp_code, error.smtp_error)}){what}"
+        whole = not about_it or error.smtp_code == _CLOSES
+        raise NotDelivered(
+            problem, permanent=not whole and _is_permanent(error.smtp_code), whole_channel=whole
+        ) from error
     except smtplib.SMTPNotSupportedError as error:
         problem = f"{server} does not offer what is set: {error}; correct `security` or the account"
         raise NotDelivered(problem, whole_channel=True) from error
     except (smtplib.SMTPException, OSError, ssl.SSLError) as error:
         problem = f"{server} cannot be used: {why(error)}; check host, port and security in [mail.smtp]"
         raise NotDelivered(problem, whole_channel=True) from error
+
+
+def _names(refused: Mapping[str, tuple[int, bytes]]) -> str:
+    return "; ".join(f"{address}: {_answer(*answer)}" for address, answer in refused.items())
+
+
+def _all_permanent(refused: Mapping[str, tuple[int, bytes]]) -> bool:
+    return all(_is_permanent(code) for code, _ in refused.values())
 
 
 def _is_permanent(code: int) -> bool:

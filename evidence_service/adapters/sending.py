@@ -22,7 +22,8 @@ class NotDelivered(Exception):  # noqa: N818 - a state of the world
     """A message was not delivered; `str()` is one line that says why, without secrets.
 
     `permanent`: trying again cannot help. `whole_channel`: nothing else would be delivered at present either.
-    `retry_after`: the channel asks for that much patience.
+    `retry_after`: the channel asks for that much patience. `content`: what was sent may be at fault, so that what was
+    combined is better sent one by one; that is so where it is refused for good.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class NotDelivered(Exception):  # noqa: N818 - a state of the world
         permanent: bool = False,
         whole_channel: bool = False,
         retry_after: timedelta | None = None,
+        content: bool | None = None,
     ) -> None:
         """`problem` is cut to one line of bounded length."""
         super().__init__(one_line(problem))
         self.permanent = permanent
         self.whole_channel = whole_channel
         self.retry_after = retry_after
+        self.content = permanent if content is None else content
 
 
 class Channel(Protocol):

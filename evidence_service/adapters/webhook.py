@@ -15,6 +15,7 @@ from idp_certs.alarms import Severity, instant_text
 
 PREFIX = "webhook:"
 _SLACK_HEADER, _SLACK_TEXT, _SLACK_FIELD, _SLACK_FIELDS = 150, 3000, 2000, 10
+_WRONG_ADDRESS = frozenset({401, 403, 404, 405, 410})
 _TEAMS_COLOURS = {Severity.NOTICE: "Accent", Severity.WARNING: "Warning", Severity.CRITICAL: "Attention"}
 
 
@@ -34,7 +35,10 @@ class WebhookChannel:
         return message.urgent or not self._webhook.urgent_only
 
     def send(self, outgoing: Outgoing) -> None:
-        """Post it now. Raises NotDelivered: for good where the server says that the request is wrong (4xx)."""
+        """Post it now. Raises NotDelivered: for good where the server says that the request is wrong (4xx).
+
+        An address that is wrong or is taken away is corrected without the message, which is tried again.
+        """
         content = json.dumps(_FORMATS[self._webhook.format](outgoing)).encode()
         answer = self._client.request(
             "POST",
@@ -48,8 +52,12 @@ class WebhookChannel:
         if status in {408, 429} or status >= 500:
             patience = answer.retry_after()
             raise NotDelivered(f"{host} answered {status}", whole_channel=True, retry_after=patience)
-        what = "it redirects elsewhere" if 300 <= status < 400 else "it refuses the message or the address"
-        raise NotDelivered(f"{host} answered {status}: {what}; correct the URL or `format`", permanent=True)
+        if 300 <= status < 400 or status in _WRONG_ADDRESS:
+            what = "redirects elsewhere" if status < 400 else "does not take messages at this address"
+            raise NotDelivered(
+                f"{host} answered {status}: it {what}; correct the URL in `url_file`", whole_channel=True
+            )
+        raise NotDelivered(f"{host} answered {status}: it refuses the message; correct `format`", permanent=True)
 
 
 def _json(outgoing: Outgoing) -> Mapping[str, Any]:

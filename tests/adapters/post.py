@@ -51,7 +51,8 @@ def mail_by(transport: Smtp | Pickup | Any) -> Mail:  # noqa: ANN401 - or Graph
 class MailServer:
     """A mail server on 127.0.0.1; what it answers may be changed at any time.
 
-    `refuse` maps recipients, or `DATA`, to the answer that refuses them. `logins` are the (mechanism, login) tried.
+    `refuse` maps recipients, `MAIL`, `DATA` or `QUIT` to the answer that refuses them; `cuts` ends the connection once
+    a message is taken, without an answer. `logins` are the (mechanism, login) tried.
     """
 
     port: int = 0
@@ -62,11 +63,25 @@ class MailServer:
     refuse: dict[str, str] = field(default_factory=dict)
     logins: list[tuple[str, Any]] = field(default_factory=list)
     accepted: tuple[str, Any] | None = None
+    cuts: bool = False
 
     def smtp(self, **values: Any) -> Smtp:
         """How it is reached."""
         given: dict[str, Any] = {"security": SmtpSecurity.NONE, "timeout_seconds": 10.0, **values}
         return Smtp(host="localhost", port=self.port, **given)
+
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Take or refuse a sender."""
+        if "MAIL" in self.refuse:
+            return self.refuse["MAIL"]
+        envelope.mail_from = address
+        return "250 OK"
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - as above
+        """Say goodbye."""
+        return self.refuse.get("QUIT", "221 Bye")
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -85,6 +100,8 @@ class MailServer:
         self.mails.append(message_from_bytes(content, policy=SMTP_POLICY))
         self.contents.append(content)
         self.recipients.append(list(envelope.rcpt_tos))
+        if self.cuts:
+            server.transport.close()
         return "250 OK"
 
     async def auth_XOAUTH2(self, server: SMTP, arguments: list[str]) -> AuthResult:  # noqa: N802 - as above

@@ -224,9 +224,56 @@ def test_a_mail_that_only_some_got_is_known_and_not_sent_to_them_again(plain: Ma
     """Promise 59: who did not get it is named; the others would otherwise get it for days."""
     plain.refuse = {OPERATORS[1]: "550 no such user"}
     problem = refused(plain.smtp())
-    assert problem.permanent
+    assert (problem.permanent, problem.content) == (True, False)
     assert f"{OPERATORS[1]}: 550 no such user" in str(problem)
     assert plain.recipients == [[*APPROVERS, OPERATORS[0]]]
+
+
+def test_an_approver_whose_server_greylists_gets_the_mail_later_and_nobody_gets_it_twice(plain: MailServer) -> None:
+    """Promise 59: refused for now is not refused, for one recipient as for all; who is refused for good is named."""
+    plain.refuse = {APPROVERS[0]: "450 greylisted", OPERATORS[1]: "550 no such user"}
+    (channel,) = open_channels(Channels(mail=mail_by(plain.smtp())))
+    with pytest.raises(NotDelivered) as first:
+        channel.send(OUTGOING)
+    del plain.refuse[APPROVERS[0]]
+    with pytest.raises(NotDelivered) as second:
+        channel.send(OUTGOING)
+    assert (first.value.permanent, second.value.permanent) == (False, True)
+    assert f"{OPERATORS[1]}: 550 no such user" in str(second.value)
+    assert plain.recipients == [[OPERATORS[0]], [APPROVERS[0]]]
+    assert {mail["To"] for mail in plain.mails} == {APPROVERS[0]}
+
+
+@pytest.mark.parametrize("answer", ["421 shutting down", "500 what?"])
+def test_a_mail_that_was_taken_is_delivered_however_the_server_says_goodbye(plain: MailServer, answer: str) -> None:
+    """It would otherwise be sent again and again, for 14 days."""
+    plain.refuse = {"QUIT": answer}
+    sent(plain.smtp())
+    assert len(plain.mails) == 1
+
+
+def test_a_server_that_cuts_before_it_answers_may_have_the_mail(plain: MailServer) -> None:
+    """Promise 59: nobody knows, so the same mail is sent again."""
+    plain.cuts = True
+    problem = refused(plain.smtp())
+    assert (problem.permanent, problem.whole_channel) == (False, True)
+    plain.cuts = False
+    sent(plain.smtp())
+    first, second = plain.contents
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("answer", "permanent"),
+    [("530 5.7.57 not authenticated", False), ("553 sender refused", False), ("552 too large", True)],
+)
+def test_a_sender_that_is_refused_loses_no_message(plain: MailServer, answer: str, *, permanent: bool) -> None:
+    """The account and `from` are corrected without the message; one that is too large stays so."""
+    plain.refuse = {"MAIL": answer}
+    problem = refused(plain.smtp())
+    assert answer in str(problem)
+    assert ("`from`" in str(problem)) is not permanent
+    assert (problem.permanent, problem.whole_channel) == (permanent, not permanent)
 
 
 def test_a_mail_server_that_is_gone_is_tried_again() -> None:
@@ -369,14 +416,28 @@ def test_slack_gets_plain_text_within_its_limits(web: WebServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "permanent"), [(301, True), (400, True), (404, True), (408, False), (429, False), (500, False)]
+    ("status", "permanent", "patience"),
+    [
+        (301, False, False),
+        (400, True, False),
+        (403, False, False),
+        (404, False, False),
+        (410, False, False),
+        (413, True, False),
+        (408, False, True),
+        (429, False, True),
+        (500, False, True),
+    ],
 )
-def test_a_webhook_says_whether_to_try_again(web: WebServer, status: int, *, permanent: bool) -> None:
-    """Promise 59: 429 and 5xx are for now, and their Retry-After is kept; redirects are not followed."""
+def test_a_webhook_says_whether_to_try_again(web: WebServer, status: int, *, permanent: bool, patience: bool) -> None:
+    """Promise 59: 429 and 5xx are for now, and their Retry-After is kept; redirects are not followed.
+
+    An address that was taken away loses no message: somebody makes another one.
+    """
     web.serve("/hook", status, Retry_After="120", Location=f"{web.url}/other")
     problem = not_posted(Webhook(name="w", url=f"{web.url}/hook", ca_file=web.ca_file))
-    assert problem.permanent is permanent
-    assert problem.retry_after == (None if permanent else timedelta(minutes=2))
+    assert (problem.permanent, problem.whole_channel) == (permanent, not permanent)
+    assert problem.retry_after == (timedelta(minutes=2) if patience else None)
     assert web.to("/other") == []
 
 
