@@ -63,7 +63,7 @@ def _renewals(session: Session) -> Iterator[RenewalAdmin]:
     try:
         renewal = renewal_of(settings)
     except SettingsError as problem:
-        raise BadInput(f"{problem}; correct the file") from problem
+        raise BadInput(str(problem)) from problem
     with session.store() as engine:
         try:
             yield RenewalAdmin(engine, renewal)

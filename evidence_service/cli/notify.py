@@ -78,4 +78,4 @@ def _channels(session: Session) -> Channels:
     try:
         return renewal_of(settings).channels
     except SettingsError as problem:
-        raise BadInput(f"{problem}; correct the file") from problem
+        raise BadInput(str(problem)) from problem

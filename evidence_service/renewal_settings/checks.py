@@ -18,7 +18,9 @@ def refuse_repeated(table: str, names: Sequence[str]) -> None:
     for name in names:
         if name.casefold() in seen:
             raise MemberProblem(
-                table, "name" if "revocation" not in table else "certificate_authority", f"{name} stands twice"
+                table,
+                "name" if "revocation" not in table else "certificate_authority",
+                f"{name} stands twice; leave one out, or correct the name",
             )
         seen.add(name.casefold())
 
@@ -28,17 +30,26 @@ def refuse_same_machine(servers: Sequence[FasServer]) -> None:
 
     Raises MemberProblem.
     """
-    seen: dict[str, str] = {}
+    seen: dict[str, dict[int | None, str]] = {}
     for server in servers:
-        where = server.address
-        if where is None:
-            connection = server.connection
-            where = f"{connection.host}:{connection.port}" if isinstance(connection, WinRm) else "this machine"
-        before = seen.setdefault(where.casefold(), server.name)
-        if before != server.name:
+        host, port = _place_of(server)
+        there = seen.setdefault(host.casefold().removesuffix("."), {})
+        before = next((name for other, name in there.items() if port is None or other in (None, port)), None)
+        if before is not None:
             member = "host" if server.address is None else "address"
+            where = host if port is None else f"{host}:{port}"
             problem = f"leads to {where}, as that of {before} does; name each FAS server once"
             raise MemberProblem(f"[[fas_servers]] {server.name},", member, problem)
+        there[port] = server.name
+
+
+def _place_of(server: FasServer) -> tuple[str, int | None]:
+    """The machine on which FAS is asked. By WinRM the port counts, as one host may forward several to others."""
+    if server.address not in (None, "localhost"):
+        return server.address, None
+    if isinstance(server.connection, WinRm):
+        return server.connection.host, server.connection.port
+    return "this machine", None
 
 
 def refuse_own_approval(mail: Mail, servers: Sequence[FasServer]) -> None:
@@ -52,7 +63,7 @@ def refuse_own_approval(mail: Mail, servers: Sequence[FasServer]) -> None:
     for server in servers:
         if isinstance(server.connection, WinRm) and server.connection.username is not None:
             own[server.connection.username.casefold()] = f"the account that requests on {server.name}"
-    by_name = {account.rpartition("\\")[2]: what for account, what in own.items() if "\\" in account}
+    by_name = {account.rpartition("\\")[2]: what for account, what in own.items() if "@" not in account}
     for approver in mail.approvers:
         address = approver.casefold()
         what = own.get(address) or by_name.get(address.partition("@")[0])

@@ -11,6 +11,9 @@ from pydantic.fields import FieldInfo
 
 from evidence_service.renewal_settings.tables import Document
 
+SHOWN = 100
+"""So much of a name that is no good is repeated."""
+
 
 class MemberProblem(ValueError):  # noqa: N818 - becomes a SettingsError that also names the file
     """What is wrong with which member of which table."""
@@ -33,7 +36,6 @@ _KINDS = {
     "int_type": "a whole number",
     "list_type": "a list",
     "model_type": "a table",
-    "path_type": "the name of a file, as text",
     "string_type": "a text",
     "tuple_type": "a list",
 }
@@ -50,7 +52,9 @@ def _fault(kind: str, context: Mapping[str, Any], location: Sequence[int | str])
     if kind in bounds:
         return bounds[kind]
     if kind in _KINDS:
-        return f"expected {_KINDS[kind]}"
+        field = _fields_at(location[:-1]).get(str(location[-1]))
+        is_listed = kind == "tuple_type" and field is not None and _table_in(field.annotation) is not None
+        return f"expected {_KINDS[kind]}" + (f"; write [[{location[-1]}]] above each entry" if is_listed else "")
     if kind in ("enum", "literal_error"):
         return f"expected {str(context['expected']).replace(chr(39), chr(34))}"
     field = _fields_at(location[:-1]).get(str(location[-1])) if location else None
@@ -92,7 +96,7 @@ def _place(location: Sequence[int | str], content: Mapping[str, Any]) -> str:
     if rest and isinstance(rest[0], int):
         entry = content[str(table)][rest[0]]
         name = entry.get("name", entry.get("certificate_authority")) if isinstance(entry, dict) else None
-        shown = name if isinstance(name, str) and name.isprintable() else f"number {rest[0] + 1}"
+        shown = name[:SHOWN] if isinstance(name, str) and name.isprintable() else f"number {rest[0] + 1}"
         members = ".".join(map(str, rest[1:]))
         return f"[[{table}]] {shown}" + (f", {members}" if members else "")
     return f"[{table}]" + (f" {'.'.join(map(str, rest))}" if rest else "")

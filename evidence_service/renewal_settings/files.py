@@ -28,7 +28,7 @@ class Files:
         try:
             text = Path(path).read_bytes()[: MAX_SECRET + 1].decode("utf-8-sig").rstrip("\r\n")
         except OSError as error:
-            raise MemberProblem(table, member, f"{path} cannot be read: {error.strerror}") from error
+            raise _unreadable(table, member, path, error) from error
         except UnicodeDecodeError as error:
             raise MemberProblem(table, member, f"{path} is not UTF-8 text; write the secret alone into it") from error
         if not text or len(text) > MAX_SECRET or not text.isprintable():
@@ -45,7 +45,7 @@ class Files:
         try:
             status = path.stat()
         except OSError as error:
-            raise MemberProblem(table, member, f"{path} cannot be read: {error.strerror}") from error
+            raise _unreadable(table, member, path, error) from error
         if os.name == "posix" and status.st_uid not in (0, os.geteuid()):
             raise MemberProblem(table, member, f"{path} belongs to another user, who may know it; make it your own")
         if os.name == "posix" and status.st_mode & 0o077:
@@ -65,13 +65,24 @@ class Files:
         try:
             return x509.load_pem_x509_certificates(path.read_bytes())
         except OSError as error:
-            raise MemberProblem(table, member, f"{path} cannot be read: {error.strerror}") from error
+            raise _unreadable(table, member, path, error) from error
         except ValueError as error:
-            raise MemberProblem(table, member, f"{path} holds no certificate in PEM form") from error
+            raise MemberProblem(
+                table, member, f"{path} holds no certificate in PEM form; convert it, or name another file"
+            ) from error
 
     def directory(self, table: str, member: str, name: Path) -> str:
         """The path of a directory that is there."""
         path = self._directory / name
-        if not path.is_dir():
+        try:
+            is_there = path.is_dir()
+        except OSError:  # a name that no directory can have
+            is_there = False
+        if not is_there:
             raise MemberProblem(table, member, f"{path} is no directory; make it, or name another")
         return str(path)
+
+
+def _unreadable(table: str, member: str, path: str | Path, error: OSError) -> MemberProblem:
+    text = f"{path} cannot be read: {error.strerror}; correct the name, or make the file readable"
+    return MemberProblem(table, member, text)

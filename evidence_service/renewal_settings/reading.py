@@ -36,9 +36,11 @@ def load_renewal(path: Path, secrets_dir: Path) -> RenewalSettings:
     except FileNotFoundError:
         return NO_RENEWAL
     except OSError as error:
-        raise SettingsError(f"renewal_file: {path} cannot be read: {error.strerror}") from error
+        raise SettingsError(
+            f"renewal_file: {path} cannot be read: {error.strerror}; correct the name, or make the file readable"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"renewal_file: {path} is not TOML: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"renewal_file: {path} is not TOML: {' '.join(str(error).split())}; correct it") from error
     try:
         return _settings_of(Document(**content), Files(path.parent, secrets_dir))
     except ValidationError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,7 +12,9 @@ from evidence_service.renewal.farm import WINDOWS_POWERSHELL, WinRmAuth
 from evidence_service.renewal.model import Deadline, Maintenance
 from evidence_service.renewal_settings.values import (
     Authority,
+    File,
     Flag,
+    Host,
     Https,
     Lead,
     Long,
@@ -74,20 +75,20 @@ class ServerTable(_Table):
 
     name: Name
     connection: Literal["winrm", "local"]
-    host: Text | None = None
+    host: Host | None = None
     port: Port = 5986
     auth: WinRmAuth = WinRmAuth.NEGOTIATE
     username: Text | None = None
-    password_file: Path | None = None
-    client_certificate: Path | None = None
-    client_key: Path | None = None
-    ca_file: Path | None = None
+    password_file: File | None = None
+    client_certificate: File | None = None
+    client_key: File | None = None
+    ca_file: File | None = None
     configuration_name: Text = "Microsoft.PowerShell"
     load_snapin: Flag = True
     connect_timeout: Long = timedelta(seconds=15)
     operation_timeout: Long = timedelta(seconds=180)
     program: Text = WINDOWS_POWERSHELL
-    address: Text | None = None
+    address: Host | None = None
     read_events: Flag | None = None
     renewal: RenewalTable = RenewalTable()
 
@@ -126,8 +127,8 @@ class RevocationListTable(_Table):
 
     certificate_authority: Authority
     url: Annotated[str, web_address("http://", "https://")]
-    issuer: Path
-    ca_file: Path | None = None
+    issuer: File
+    ca_file: File | None = None
 
 
 class AppTable(_Table):
@@ -135,19 +136,19 @@ class AppTable(_Table):
 
     tenant: Text
     client_id: Text
-    client_secret_file: Path
+    client_secret_file: File
     authority: Https = "https://login.microsoftonline.com"
 
 
 class SmtpTable(_Table):
     """`[mail.smtp]`."""
 
-    host: Text
+    host: Host
     port: Port = 587
     security: SmtpSecurity = SmtpSecurity.STARTTLS
-    ca_file: Path | None = None
+    ca_file: File | None = None
     username: Text | None = None
-    password_file: Path | None = None
+    password_file: File | None = None
     xoauth2: AppTable | None = None
     timeout: Long = timedelta(seconds=30)
 
@@ -167,14 +168,14 @@ class GraphTable(AppTable):
     """`[mail.graph]`."""
 
     endpoint: Https = "https://graph.microsoft.com"
-    ca_file: Path | None = None
+    ca_file: File | None = None
     timeout: Long = timedelta(seconds=30)
 
 
 class PickupTable(_Table):
     """`[mail.pickup]`."""
 
-    directory: Path
+    directory: File
 
 
 class MailTable(_Table):
@@ -198,11 +199,11 @@ class WebhookTable(_Table):
     """One of `[[webhooks]]`."""
 
     name: Name
-    url_file: Path | None = None
+    url_file: File | None = None
     url: Text | None = None
     format: WebhookFormat = WebhookFormat.JSON
     urgent_only: Flag = False
-    ca_file: Path | None = None
+    ca_file: File | None = None
     allow_http: Flag = False
     timeout: Long = timedelta(seconds=15)
 

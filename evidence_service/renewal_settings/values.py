@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import time, timedelta
 from email.errors import HeaderParseError
 from email.headerregistry import Address
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,6 +22,7 @@ MAX_TEXT = 1024
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_HOST = re.compile(r"\[?[A-Za-z0-9:][A-Za-z0-9._:-]{0,252}\]?")
 _SHARE = re.compile(r"([0-9]{1,2})%")
 _START = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
@@ -101,8 +103,8 @@ def _weekdays(text: str) -> Iterator[int]:
 def _address(value: object) -> str:
     try:
         # What a mail server would read as another address, or as several, is none.
-        fits = isinstance(value, str) and value.isascii() and Address(addr_spec=value).addr_spec == value
-    except (ValueError, HeaderParseError):
+        fits = isinstance(value, str) and value.isascii() and Address(addr_spec=value).addr_spec == value != ""
+    except (ValueError, IndexError, HeaderParseError):  # of an empty text the library asks for the first character
         fits = False
     if not fits:
         raise ValueError("expected one mail address of ASCII letters, such as ca-admins@corp.example")
@@ -129,8 +131,20 @@ def _name(value: object) -> str:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > MAX_TEXT:
-        raise ValueError("expected a text without control characters")
+        raise ValueError(f"expected a text of 1 to {MAX_TEXT} characters, none of them a control character")
     return value
+
+
+def _host(value: object) -> str:
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise ValueError("expected the name or address of a host, such as fas1.corp.example")
+    return value
+
+
+def _file(value: object) -> Path:
+    if not isinstance(value, str):
+        raise ValueError("expected the name of a file, as text")  # noqa: TRY004 - pydantic reports these
+    return Path(_text(value))
 
 
 def web_address(*schemes: str) -> BeforeValidator:
@@ -149,6 +163,8 @@ Span = Annotated[timedelta, BeforeValidator(_span)]
 Long = Annotated[timedelta, BeforeValidator(_long)]
 Look = Annotated[timedelta, BeforeValidator(_look)]
 Text = Annotated[str, BeforeValidator(_text)]
+File = Annotated[Path, BeforeValidator(_file)]
+Host = Annotated[str, BeforeValidator(_host)]
 Name = Annotated[str, BeforeValidator(_name)]
 MailAddress = Annotated[str, BeforeValidator(_address)]
 Authority = Annotated[str, BeforeValidator(_authority)]

@@ -242,6 +242,20 @@ def test_an_unusable_member_of_a_policy_is_named(place: Place, text: str, said: 
         (SERVER + 'username = "s"\npassword_file = "none"', "password_file: "),
         (SERVER + 'username = "s"\npassword_file = "../x"', "password_file: ../x leads out of"),
         (SERVER + 'ca_file = "missing.pem"', "ca_file: "),
+        (SERVER + 'username = "s"\npassword_file = "a\\u0000b"', "password_file: expected a text of 1 to 1024"),
+        (SERVER + 'ca_file = ""', "ca_file: expected a text of 1 to 1024 characters"),
+        (SERVER + 'ca_file = "a\\u202eb"', "ca_file: expected a text of 1 to 1024 characters"),
+        (SERVER + 'host = "a b"', "host: expected the name or address of a host"),
+        (SERVER + 'address = "../x"', "address: expected the name or address of a host"),
+        (SERVER.replace("fas1", "f" * 300), f"[[fas_servers]] {'f' * 100}, name: expected a name"),
+        (SERVER.replace("[[", "[").replace("]]", "]"), "[fas_servers]: expected a list; write [[fas_servers]] above"),
+        (MAIL.replace("fas@corp.example", ""), "[mail] from: expected one mail address"),
+        (MAIL.replace("ca@corp.example", ""), "[mail] approvers.0: expected one mail address"),
+        (MAIL.replace("mail.corp.example", "a/b"), "[mail] smtp.host: expected the name or address of a host"),
+        (
+            MAIL.partition("[mail.smtp]")[0] + f'[mail.pickup]\ndirectory = "{"d" * 300}"',
+            "is no directory; make it, or name another",
+        ),
         ("[renewall]", "[renewall]: there is no such member; do you mean renewal?"),
         (MAIL.replace("[mail.smtp]", "[mail.imap]"), "[mail] imap: there is no such member; docs/renewal-settings.md"),
         (MAIL.replace("from =", "form ="), "[mail] from: is missing; give it"),
@@ -297,6 +311,21 @@ def test_what_cannot_be_used_is_named(place: Place, text: str, said: str) -> Non
             'connection = "winrm"\naddress = "FAS1"',
             "b, address: leads to FAS1, as that of a does",
         ),
+        (
+            'connection = "winrm"\nhost = "fas1"',
+            'connection = "local"\naddress = "FAS1."',
+            "b, address: leads to FAS1., as that of a does",
+        ),
+        (
+            'connection = "local"\naddress = "fas1"',
+            'connection = "winrm"\nhost = "fas1"',
+            "b, host: leads to fas1:5986, as that of a does",
+        ),
+        (
+            'connection = "local"',
+            'connection = "local"\naddress = "localhost"',
+            "b, address: leads to this machine, as that of a does",
+        ),
     ],
 )
 def test_one_machine_is_one_server(place: Place, first: str, second: str, said: str) -> None:
@@ -351,6 +380,20 @@ def test_the_approver_is_not_the_requester(place: Place, approver: str, who: str
 
     assert complaint.startswith(f"[mail] approvers: {approver} is {who}; ")
     assert "a person other than the requester" in complaint
+
+
+def test_an_approver_is_no_account_without_a_domain(place: Place) -> None:
+    """An account that is named alone is one of this domain (promise 62)."""
+    text = SERVER + ACCOUNT.replace("CORP\\\\", "") + MAIL.replace("ca@", "Svc-Fas@")
+
+    assert "Svc-Fas@corp.example is the account that requests on fas1" in place.refused(text)
+
+
+def test_two_ports_of_a_host_are_two_servers(place: Place) -> None:
+    """A gateway may forward each to another machine."""
+    text = SERVER + 'host = "gw"\n' + SERVER.replace("fas1", "fas2") + 'host = "gw"\nport = 5987\n'
+
+    assert [each.name for each in place.load(text).farm.servers] == ["fas1.corp.example", "fas2.corp.example"]
 
 
 def test_mail_goes_out_by_what_is_configured(place: Place) -> None:
