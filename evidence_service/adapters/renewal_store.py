@@ -440,16 +440,24 @@ class RenewalStore:
             rows = sorted(rows, key=lambda row: (order.get(row.name, len(order)), row.name))
             return tuple(self._status(connection, row) for row in rows)
 
-    def history(self, server: str, limit: int) -> tuple[HistoryEntry, ...]:
-        """The latest at one server, oldest first: acts, and what people said. Raises NotFound, and DamagedRow."""
+    def history(self, server: str | None, limit: int, before: datetime | None = None) -> tuple[HistoryEntry, ...]:
+        """The latest at one server, or at all, before an instant, oldest first: acts, and what people said.
+
+        More than `limit` where several share the oldest instant, so that what is older comes before it. Raises
+        NotFound, and DamagedRow.
+        """
         with reading(self._engine) as connection:
-            _server_row(connection, server)
-            asks = _asks_of(connection, server)
-            acts = read_attempts(_latest_acts(connection, server, limit))
-            said = [read_said(row) for row in _latest_said(connection, server, limit)]
-        entries = [*said, *(_entry_of(server, each, _ask_behind(each.step, asks, each.at)) for each in acts)]
+            if server is not None:
+                _server_row(connection, server)
+            rows = _latest_acts(connection, server, limit, *([] if before is None else [renewal_acts.c.at < before]))
+            asks = {name: _asks_of(connection, name) for name in {row.server for row in rows}}
+            said = [read_said(row) for row in _latest_said(connection, server, limit, before)]
+        acts = [(row.server, read_attempt(row)) for row in rows]
+        entries = [*said, *(_entry_of(name, act, _ask_behind(act.step, asks[name], act.at)) for name, act in acts)]
         # A wish comes before the act of the same instant that it leads to.
-        return tuple(sorted(entries, key=lambda each: each.at)[-limit:])
+        found = sorted(entries, key=lambda each: each.at)
+        oldest = found[-limit:][:1]
+        return tuple(each for each in found if each.at >= oldest[0].at)
 
     def _known(self, connection: Connection, server: str) -> Row[Any]:
         row = _server_row(connection, server)
@@ -509,13 +517,21 @@ def _set(connection: Connection, server: str, **values: object) -> None:
     connection.execute(update(fas_servers).where(fas_servers.c.name == server).values(**values))
 
 
-def _latest_acts(connection: Connection, server: str, limit: int, *these: ColumnElement[bool]) -> Sequence[Row[Any]]:
-    statement = select(renewal_acts).where(renewal_acts.c.server == server, *these)
+def _latest_acts(
+    connection: Connection, server: str | None, limit: int, *these: ColumnElement[bool]
+) -> Sequence[Row[Any]]:
+    statement = select(renewal_acts).where(*these)
+    if server is not None:
+        statement = statement.where(renewal_acts.c.server == server)
     return connection.execute(statement.order_by(renewal_acts.c.seq.desc()).limit(limit)).all()[::-1]
 
 
-def _latest_said(connection: Connection, server: str, limit: int) -> Sequence[Row[Any]]:
-    statement = select(journal).where(journal.c.subject == printable(server), journal.c.act.in_(SAID))
+def _latest_said(connection: Connection, server: str | None, limit: int, before: datetime | None) -> Sequence[Row[Any]]:
+    statement = select(journal).where(journal.c.act.in_(SAID))
+    if server is not None:
+        statement = statement.where(journal.c.subject == printable(server))
+    if before is not None:
+        statement = statement.where(journal.c.at < before)
     return connection.execute(statement.order_by(journal.c.seq.desc()).limit(limit)).all()[::-1]
 
 
