@@ -35,6 +35,7 @@ KEEP_SECONDS = 0.2
 """How often is looked, while a round waits for a server, whether the lease is to be extended."""
 FAILED_SECONDS, DAMAGED_SECONDS = 1.0, 60.0
 """How long a server is left alone after a failure of the database, or of our own."""
+_NEIGHBOURS_FIRST = frozenset({RenewalReason.NO_NEIGHBOUR, RenewalReason.NEIGHBOUR_UNSEEN})
 MOST_TICKS = 40
 """Looks in a row at one server; whatever is wrong then, others have their turn."""
 
@@ -271,7 +272,7 @@ class RenewalLoop:
                 return False
             if ticked.performed is None:
                 step = ticked.step
-                if isinstance(step, Rest) and step.reason is RenewalReason.NO_NEIGHBOUR:
+                if isinstance(step, Rest) and step.reason in _NEIGHBOURS_FIRST:
                     self._held_up.add(server.name)
                 return True
         return True

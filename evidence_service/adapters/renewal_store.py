@@ -45,6 +45,8 @@ from evidence_service.adapters.renewal_rows import (
 )
 from evidence_service.renewal.memory import in_vain
 from evidence_service.renewal.model import (
+    REPORT_COUNTS,
+    SEEN_LATELY,
     STEP_KINDS,
     USABLE,
     Act,
@@ -88,8 +90,6 @@ LEASE, SWITCH = "renewal", "switch"
 SYSTEM = "system:renewal"
 """Who the journal names for what no person did."""
 SWITCH_HOLD = timedelta(hours=2)
-FRESH = timedelta(hours=2)
-"""How old what a neighbour reported may be; who is looked at less often is looked at again before it counts."""
 LONGEST_SLEEP = timedelta(days=1)
 """A server is due at the latest after that, whatever clock the next instant was computed by."""
 SPREAD = timedelta(minutes=1)
@@ -210,13 +210,14 @@ class RenewalStore:
                 Neighbour(
                     name=name,
                     serving=_serves(connection, rows[name], now),
+                    seen_lately=_was_seen(rows[name], now, within=SEEN_LATELY),
                     switching=token == name or _is_mid_switch(connection, name, now),
                 )
                 for name in others
                 if name in rows
             )
 
-    def hasten_neighbours(self, server: str, *, epoch: int, now: datetime) -> bool:
+    def hasten_neighbours(self, server: str, *, unseen_since: datetime, epoch: int, now: datetime) -> bool:
         """As the port says; one that does not answer is known not to serve, and is not hastened."""
         others = [name for name in self._active or () if name != server]
         with writing(self._engine) as connection:
@@ -224,7 +225,11 @@ class RenewalStore:
             stale = (
                 fas_servers.c.name.in_(others),
                 fas_servers.c.problem.is_(None),
-                or_(fas_servers.c.observed_at.is_(None), fas_servers.c.observed_at < now - FRESH),
+                or_(
+                    fas_servers.c.observed_at.is_(None),
+                    fas_servers.c.observed_at < unseen_since,
+                    fas_servers.c.observed_at > now,  # by a clock that was ahead
+                ),
             )
             return connection.execute(update(fas_servers).where(*stale).values(next_tick_at=now)).rowcount > 0
 
@@ -662,8 +667,12 @@ def _is_mid_switch(connection: Connection, server: str, now: datetime) -> bool:
     return connection.execute(statement.limit(1)).first() is not None
 
 
+def _was_seen(row: Row[Any], now: datetime, *, within: timedelta) -> bool:
+    return row.observed_at is not None and abs(now - row.observed_at) <= within
+
+
 def _serves(connection: Connection, row: Row[Any], now: datetime) -> bool:
-    if row.problem is not None or row.observed_at is None or abs(now - row.observed_at) > FRESH:
+    if row.problem is not None or not _was_seen(row, now, within=REPORT_COUNTS):
         return False
     try:
         observation = _observation(row)

@@ -162,12 +162,17 @@ def _needs_maintenance(situation: Situation) -> bool:
 
 
 def _neighbours(situation: Situation, limit: datetime | None) -> Step | None:
-    """Servers go one after another, and one enters maintenance only while another serves (promise 61)."""
+    """Servers go one after another, and one enters maintenance only while another is seen to serve (promise 61)."""
     soon = situation.now + situation.policy.poll
     neighbours = situation.observation.neighbours
     if any(each.switching for each in neighbours):
         return Rest(reason=RenewalReason.NEIGHBOUR_SWITCHING, until=soon)
-    if _needs_maintenance(situation) and not any(each.serving for each in neighbours):
+    if not _needs_maintenance(situation):
+        return None
+    serving = [each for each in neighbours if each.serving]
+    if serving and not any(each.seen_lately for each in serving):
+        return Rest(reason=RenewalReason.NEIGHBOUR_UNSEEN, until=soon)
+    if not serving:
         shown = ", ".join(each.name for each in neighbours) or "no other server is configured"
         finding = Finding(
             reason=RenewalReason.NO_NEIGHBOUR,

@@ -97,16 +97,24 @@ class IssuanceFailure:
     """The CA's disposition code (2 is CR_DISP_DENIED), where the event tells it."""
 
 
+REPORT_COUNTS = timedelta(hours=2)
+"""How long what a server reported says anything about it."""
+SEEN_LATELY = timedelta(minutes=5)
+"""How old a report may be for another server to give its users to that one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
     """Another FAS server of the farm as its own line last saw it.
 
-    `serving`: it answered lately, is not in maintenance, and has a usable authorization certificate in use.
-    `switching`: it is between entering and leaving maintenance for a renewal.
+    `serving`: it answered within `REPORT_COUNTS`, is not in maintenance, and has a usable authorization certificate in
+    use. `seen_lately`: that was within `SEEN_LATELY`. `switching`: it is between entering and leaving maintenance for a
+    renewal.
     """
 
     name: str
     serving: bool
+    seen_lately: bool
     switching: bool
 
 

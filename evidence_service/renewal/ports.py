@@ -66,8 +66,8 @@ class RenewalMemory(Protocol):
     def neighbours(self, server: str, now: datetime) -> tuple[Neighbour, ...]:
         """The other configured servers as last seen."""
 
-    def hasten_neighbours(self, server: str, *, epoch: int, now: datetime) -> bool:
-        """Have the other servers that were not seen lately looked at now; whether there were any."""
+    def hasten_neighbours(self, server: str, *, unseen_since: datetime, epoch: int, now: datetime) -> bool:
+        """Have the other servers that were not seen since then looked at now; whether there were any."""
 
     def begin(self, server: str, act: Act, *, epoch: int, now: datetime) -> Attempt:
         """Record the intent, durably, before anything is asked (promise 44). Raises NotLeader, SwitchTaken."""

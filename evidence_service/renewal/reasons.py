@@ -170,6 +170,12 @@ class RenewalReason(Reason):
         "No maintenance window is left before the old certificate expires, so the change is made outside of one.",
         "Set windows that come often enough, or a longer lead.",
     )
+    NEIGHBOUR_UNSEEN = (
+        "neighbour_unseen",
+        737,
+        "No other FAS server was seen to serve within the last minutes; they are looked at before this one goes on.",
+        "Nothing; it takes a minute. If it lasts, see why the others answer slowly: `fas-evidence authcert status`.",
+    )
     PAUSED = (
         "paused",
         735,

@@ -14,6 +14,8 @@ from evidence_service.renewal.cmdlets import CMDLETS, READING, SIDES, Cmdlet, po
 from evidence_service.renewal.farm import FasServer
 from evidence_service.renewal.model import (
     ACTS,
+    REPORT_COUNTS,
+    SEEN_LATELY,
     STEP_KINDS,
     Act,
     Alert,
@@ -104,12 +106,12 @@ class Ticker:
             return self._missed(server, RenewalReason.UNREACHABLE, error)
         except FasRefused as error:
             return self._missed(server, RenewalReason.REFUSED_BY_FAS, error)
-        neighbours = self.memory.neighbours(server.name, now)
+        neighbours = self.memory.neighbours(server.name, self.clock())  # reading FAS may have taken minutes
         observation = self.mark(replace(reported, neighbours=neighbours))
         attempts = self._reconciled(server, observation)
         now = self.clock()
         step = plan_renewal(observation, attempts, server.policy, now)
-        if isinstance(step, Alert) and step.reason is RenewalReason.NO_NEIGHBOUR:
+        if isinstance(step, (Alert, Rest)):
             step = self._asked_neighbours(server, step, now)
         if not isinstance(step, ACTS):
             again_at = _until(step, now, server)
@@ -130,11 +132,16 @@ class Ticker:
             self.memory.settle(server.name, ask, outcome, epoch=self.epoch, now=now)
         return self.memory.attempts(server.name) if settled else attempts
 
-    def _asked_neighbours(self, server: FasServer, alert: Alert, now: datetime) -> Step:
-        """Nobody is told that no other server serves before all others were asked."""
-        if not self.memory.hasten_neighbours(server.name, epoch=self.epoch, now=now):
-            return alert
-        return Rest(reason=alert.reason, until=now + NEIGHBOURS_ANSWER_WITHIN)
+    def _asked_neighbours(self, server: FasServer, step: Alert | Rest, now: datetime) -> Step:
+        """Others are looked at before one relies on them, and before people are told that none serves."""
+        allowed = {RenewalReason.NO_NEIGHBOUR: REPORT_COUNTS, RenewalReason.NEIGHBOUR_UNSEEN: SEEN_LATELY}
+        age = allowed.get(step.reason)
+        if age is None:
+            return step
+        asked = self.memory.hasten_neighbours(server.name, unseen_since=now - age, epoch=self.epoch, now=now)
+        if isinstance(step, Alert) and not asked:
+            return step
+        return Rest(reason=step.reason, until=now + NEIGHBOURS_ANSWER_WITHIN)
 
     def _act(self, server: FasServer, fas: Fas, observation: Observation, attempts: Attempts, act: Act) -> Ticked:
         kind, now = STEP_KINDS[type(act)].value, self.clock()

@@ -11,9 +11,10 @@ import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import SystemRandom
 
+from cryptography import x509
 from sqlalchemy import Engine
 
 from evidence_service.adapters.channels import Tried, find_channels, open_channels, send_test
@@ -26,13 +27,14 @@ from evidence_service.notices.model import Audience
 from evidence_service.renewal.applying import the_request, to_withdraw, withdrawal
 from evidence_service.renewal.changeover import way_back
 from evidence_service.renewal.farm import Farm, FasServer
-from evidence_service.renewal.issued import check_offline_response
+from evidence_service.renewal.issued import certificates_for, check_offline_response
 from evidence_service.renewal.model import (
     WAITING,
     Act,
     Ask,
     AskKind,
     Attempts,
+    AuthorizationCertificate,
     Import,
     Maintenance,
     Observation,
@@ -83,6 +85,18 @@ class Preview:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedAnswer:
+    """The answer to an offline request that would be given to FAS, with the certificate that it brings.
+
+    `certificate` is for the key of `request`: that was checked.
+    """
+
+    act: Import
+    request: AuthorizationCertificate
+    certificate: x509.Certificate
+
+
 class RenewalAdmin:
     """The use cases over an open database. All raise StoreUnavailable; a name that is not configured is NotFound."""
 
@@ -108,7 +122,8 @@ class RenewalAdmin:
 
     def store(self, now: datetime) -> RenewalStore:
         """The memory of renewals, which knows the configured servers even where no worker has run yet."""
-        self._store.configure([each.name for each in self.farm.servers], now=now, draw=self._draw)
+        names = [each.name for each in self.farm.servers]
+        self._store.configure(names, now=now, draw=self._draw, spread=timedelta(0))
         return self._store
 
     def find(self, name: str) -> FasServer:
@@ -125,9 +140,14 @@ class RenewalAdmin:
         return tuple(self._view(store, each, now) for each in store.statuses())
 
     def view(self, name: str, now: datetime) -> ServerView:
-        """One configured server."""
+        """One server that is configured or ever was."""
         store = self.store(now)
-        return self._view(store, store.status(self.find(name).name), now)
+        return self._view(store, store.status(self.known(name, now)), now)
+
+    def known(self, name: str, now: datetime) -> str:
+        """The name of a server that is configured or ever was, whatever its capitals. Raises NotFound."""
+        names = (each.name for each in self.store(now).statuses())
+        return next((each for each in names if each.casefold() == name.casefold()), None) or self.find(name).name
 
     def _view(self, store: RenewalStore, status: ServerStatus, now: datetime) -> ServerView:
         server = self.farm.server(status.name)
@@ -138,9 +158,14 @@ class RenewalAdmin:
         certificates = certificate_views(status.observation, starts, test_definition=tested)
         return ServerView(server=server, status=status, certificates=certificates)
 
-    def history(self, name: str, now: datetime, limit: int) -> tuple[HistoryEntry, ...]:
-        """The latest acts at a server, and what people said about it, oldest first."""
-        return self.store(now).history(self.find(name).name, limit)
+    def history(
+        self, name: str | None, now: datetime, limit: int, before: datetime | None = None
+    ) -> tuple[HistoryEntry, ...]:
+        """The latest acts at a server, or at all, and what people said about it, before an instant; oldest first.
+
+        A server that is configured no more has its history.
+        """
+        return self.store(now).history(None if name is None else self.known(name, now), limit, before)
 
     def look(self, name: str, now: datetime) -> Looked:
         """What the server reports now; where it does not answer, what it last reported.
@@ -167,7 +192,7 @@ class RenewalAdmin:
                 warnings.append(
                     "no other FAS server is known to serve at present; the switch would wait until one does"
                 )
-            neighbours = tuple(replace(each, serving=True, switching=False) for each in neighbours)
+            neighbours = tuple(replace(each, serving=True, seen_lately=True, switching=False) for each in neighbours)
         observation = replace(looked.observation, neighbours=neighbours)
         steps = preview_renewal(observation, store.attempts(server.name), server.policy, now)
         return Preview(server=server, looked=looked, steps=steps, warnings=tuple(warnings))
@@ -224,19 +249,24 @@ class RenewalAdmin:
         """
         server = self.find(name)
         store = self.store(now)
-        observation = store.status(server.name).observation
+        status, attempts = store.status(server.name), store.attempts(server.name)
+        if any(each.kind is kind for each in attempts.asks):
+            raise Conflict(f"{server.name}: {kind.value} was asked for already and is not settled; see its status")
+        observation = status.observation
         if observation is None:
             if kind is AskKind.RENEW:
                 return ()
+            if status.problem is not None:
+                raise Conflict(f"{server.name}: nothing is known of it yet. {finding_line(status.problem)}")
             raise Conflict(f"{server.name}: the worker has not looked at this server yet; start it and see its status")
         wish = Ask(seq=0, kind=kind, at=now, actor="", payload=payload)
-        attempts = replace(store.attempts(server.name), asks=(wish,))
+        attempts = replace(attempts, asks=(wish,))
         for _, outcome in asks_to_settle(observation, attempts, server.policy, now):
             refused = NothingToDo if kind in (AskKind.WITHDRAW, AskKind.ROLL_BACK) else Conflict
             raise refused(f"{server.name}: {outcome}")
         return _acts_of(weigh(observation, attempts, server.policy, now), wish)
 
-    def check_import(self, name: str, content: bytes, now: datetime) -> Import:
+    def check_import(self, name: str, content: bytes, now: datetime) -> SignedAnswer:
         """What the worker would do with this file, of DER or PEM. Raises Conflict, and Unusable for another file."""
         response = read_response(content)
         server = self.find(name)
@@ -249,7 +279,9 @@ class RenewalAdmin:
                     raise Unusable("response", finding_line(findings[0]), code=str(findings[0].reason))
         (act,) = self.check(name, AskKind.IMPORT, now, response)
         assert isinstance(act, Import)  # noqa: S101 - what this wish leads to
-        return act
+        (request,) = [each for each in waiting if each.id == act.certificate_id]
+        (certificate,) = certificates_for(response, request)
+        return SignedAnswer(act=act, request=request, certificate=certificate)
 
     def ask(
         self, name: str, kind: AskKind, *, now: datetime, actor: str, note: str = "", payload: bytes | None = None

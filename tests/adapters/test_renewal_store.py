@@ -210,7 +210,9 @@ def test_steps_have_a_strategy_each() -> None:
 def test_an_observation_is_stored_without_the_certificates_themselves() -> None:
     """And with all that people look at."""
     failure = IssuanceFailure(at=NOW, event=123, certificate_authority="ca\\CA", disposition=2)
-    full = observed(failures=(failure,), neighbours=(Neighbour(name=B, serving=True, switching=False),))
+    full = observed(
+        failures=(failure,), neighbours=(Neighbour(name=B, serving=True, seen_lately=True, switching=False),)
+    )
     slim = decode_observation(encode_observation(full), "here")
     assert slim.certificates[0].der is None
     assert replace(slim, certificates=full.certificates) == full
@@ -589,9 +591,13 @@ def test_a_neighbour_serves_where_it_lately_said_so(world: World) -> None:
 
     (certificate,) = observed().certificates
     assert world.store.neighbours(A, NOW) == tuple(
-        Neighbour(name=name, serving=False, switching=False) for name in (B, C)
+        Neighbour(name=name, serving=False, seen_lately=False, switching=False) for name in (B, C)
     ), "they were never seen"
     assert serving()
+    assert world.store.neighbours(A, NOW + 5 * MINUTE)[0].seen_lately
+    assert not world.store.neighbours(A, NOW + 6 * MINUTE)[0].seen_lately
+    assert serving(at=NOW - HOUR)
+    assert not world.store.neighbours(A, NOW)[0].seen_lately, "it may have died since"
     assert not serving(at=NOW - 2 * HOUR - MINUTE)
     assert not serving(at=NOW + 3 * HOUR)
     assert not serving(maintenance=True)
@@ -608,6 +614,28 @@ def test_a_neighbour_serves_where_it_lately_said_so(world: World) -> None:
     assert not world.store.neighbours(A, NOW)[0].serving, "a damaged row proves nothing"
 
 
+def test_neighbours_that_were_not_seen_lately_are_looked_at_before_they_are_relied_on(world: World) -> None:
+    """Promise 61: not those that were, nor who is known not to answer; one from a clock that was ahead is."""
+    later = NOW + timedelta(minutes=10)
+
+    def hastened() -> tuple[str, ...]:
+        world.store.hasten_neighbours(A, unseen_since=later - 5 * MINUTE, epoch=world.epoch, now=later)
+        return world.store.due(later)
+
+    for name in (A, B, C):
+        world.saw(observed(name, at=later))
+    assert hastened() == ()
+    world.saw(observed(C))
+    world.saw(observed(A))
+    assert hastened() == (C,)
+    world.saw(observed(C, at=later))
+    world.saw(observed(B, at=later + HOUR))
+    assert hastened() == (B,)
+    world.saw(observed(B))
+    world.store.missed(B, SILENT, epoch=world.epoch, now=later)
+    assert hastened() == ()
+
+
 def test_a_neighbour_that_entered_maintenance_since_does_not_serve(world: World) -> None:
     """Promise 61: whether the answer came or not; and it is switching until it has left."""
 
@@ -616,16 +644,16 @@ def test_a_neighbour_that_entered_maintenance_since_does_not_serve(world: World)
 
     world.saw(observed(B))
     attempt = world.begin(ENTER, B)
-    assert told() == Neighbour(name=B, serving=False, switching=True)
+    assert told() == Neighbour(name=B, serving=False, seen_lately=True, switching=True)
     world.store.finish(B, attempt, FAILED, epoch=world.epoch, now=NOW)
     world.saw(observed(B))
-    assert told() == Neighbour(name=B, serving=True, switching=False)
+    assert told() == Neighbour(name=B, serving=True, seen_lately=True, switching=False)
     world.did(ENTER, server=B)
-    assert told() == Neighbour(name=B, serving=False, switching=True)
+    assert told() == Neighbour(name=B, serving=False, seen_lately=True, switching=True)
     leaving = world.begin(LEAVE, B)
-    assert told() == Neighbour(name=B, serving=True, switching=True)
+    assert told() == Neighbour(name=B, serving=True, seen_lately=True, switching=True)
     world.store.finish(B, leaving, DONE, epoch=world.epoch, now=NOW)
-    assert told() == Neighbour(name=B, serving=True, switching=False)
+    assert told() == Neighbour(name=B, serving=True, seen_lately=True, switching=False)
     world.did(ENTER, server=B)
     world.saw(observed(B, at=NOW + MINUTE))
     assert told().serving, "a person took it out of maintenance"
@@ -642,13 +670,13 @@ def test_where_fas_tells_no_maintenance_what_we_did_says_who_serves(world: World
     later = NOW + MINUTE
     backing_off = Rest(reason=RenewalReason.BACKING_OFF, until=NOW + HOUR)
     world.saw(observed(B, at=later, maintenance=None), backing_off)
-    assert world.store.neighbours(A, later)[0] == Neighbour(name=B, serving=False, switching=True)
+    assert world.store.neighbours(A, later)[0] == Neighbour(name=B, serving=False, seen_lately=True, switching=True)
     with pytest.raises(SwitchTaken, match=f"{B} is being switched"):
         world.begin(ENTER, A, later)
     assert not world.store.neighbours(A, later + SWITCH_HOLD)[0].serving, "the token ends, the maintenance does not"
     world.did(LEAVE, server=B)
     world.saw(observed(B, at=later, maintenance=None))
-    assert world.store.neighbours(A, later)[0] == Neighbour(name=B, serving=True, switching=False)
+    assert world.store.neighbours(A, later)[0] == Neighbour(name=B, serving=True, seen_lately=True, switching=False)
 
 
 def test_people_ask_and_the_worker_looks_at_once(world: World) -> None:

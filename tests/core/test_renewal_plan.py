@@ -18,7 +18,6 @@ from evidence_service.renewal.model import (
     IssuanceFailure,
     LeaveMaintenance,
     Maintenance,
-    Neighbour,
     Observation,
     Prove,
     RenewalPolicy,
@@ -362,8 +361,33 @@ CASES: dict[str, Case] = {
     "no other server is there (61)": Case(
         seen=seen(certificate(), new(), neighbours=()), did=PROVEN, step="alert no_neighbour +0:05:00"
     ),
+    "another server served an hour ago, and may have died since (61)": Case(
+        seen=seen(certificate(), new(), neighbours=(replace(OTHER, seen_lately=False),)),
+        did=PROVEN,
+        step="rest neighbour_unseen +0:05:00",
+    ),
+    "that one was seen lately in maintenance, and another served an hour ago, is not enough (61)": Case(
+        seen=seen(
+            certificate(),
+            new(),
+            neighbours=(replace(OTHER, serving=False), replace(OTHER, name="c", seen_lately=False)),
+        ),
+        did=PROVEN,
+        step="rest neighbour_unseen +0:05:00",
+    ),
+    "one of several that was seen to serve lately is enough (61)": Case(
+        seen=seen(certificate(), new(), neighbours=(replace(OTHER, seen_lately=False), replace(OTHER, name="c"))),
+        did=PROVEN,
+        step="enter_maintenance new",
+    ),
+    "where maintenance is skipped, nobody is given to another server": Case(
+        seen=seen(certificate(), new(), neighbours=(replace(OTHER, seen_lately=False),)),
+        did=PROVEN,
+        policy=replace(PLAIN, maintenance=Maintenance.SKIP),
+        step=f"switch {MAIN} 0ld>new",
+    ),
     "another server is switching": Case(
-        seen=seen(certificate(), new(), neighbours=(OTHER, Neighbour(name="c", serving=True, switching=True))),
+        seen=seen(certificate(), new(), neighbours=(OTHER, replace(OTHER, name="c", switching=True))),
         did=PROVEN,
         step="rest neighbour_switching +0:05:00",
     ),

@@ -48,7 +48,7 @@ SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelt
 CA = "ca1.corp.example\\Corp Issuing CA"
 SERVER = "fas1.corp.example"
 UPN = "fas-test@corp.example"
-OTHER = Neighbour(name="fas2.corp.example", serving=True, switching=False)
+OTHER = Neighbour(name="fas2.corp.example", serving=True, seen_lately=True, switching=False)
 OLD, NEW, TEST = "0ld", "new", "test_Definition"
 
 PLAIN = RenewalPolicy(jitter=timedelta(0), test_upn=UPN)

@@ -16,6 +16,8 @@ from evidence_service.adapters.database import fas_servers, open_database, writi
 from evidence_service.renewal.farm import Farm, FasServer, Local
 from evidence_service.renewal.model import (
     Act,
+    Alert,
+    AskKind,
     AuthorizationCertificate,
     CertificateDefinition,
     CertificateStatus,
@@ -28,7 +30,7 @@ from evidence_service.renewal.ports import NotLeader, Performed
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.tick import AtPoint, Ticked
 from evidence_service.renewal_loop import LEASE_LENGTH, RenewalLoop
-from tests.renewal.site import FAS2, POLICY, near
+from tests.renewal.site import FAS1, FAS2, POLICY, near
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 A, B = "fas-a.corp.example", "fas-b.corp.example"
@@ -234,3 +236,26 @@ def test_a_rare_timer_gets_by_neighbours_that_were_not_seen_lately(tmp_path: Pat
             "leave_maintenance done",
         ]
         assert old not in farm.used()
+
+
+def test_a_neighbour_that_died_since_its_last_report_is_found_out_before_it_is_relied_on(tmp_path: Path) -> None:
+    """Promise 61: an hour ago it served; it is asked again first, and then this server stays where it is."""
+    with near(tmp_path, policy=replace(POLICY, poll=timedelta(minutes=5))) as farm:
+        farm.until_step(StepKind.AWAIT_APPROVAL)
+        farm.store.ask(FAS2, AskKind.WITHDRAW, now=farm.farm.now, actor="cli:admin")
+        farm.round()
+        (request,) = farm.farm.ca.pending
+        farm.farm.ca.issue(request.number)
+        farm.farm.advance(timedelta(hours=1))
+        assert farm.store.neighbours(FAS1, farm.farm.now)[0].serving
+        farm.server(FAS2).unreachable = True
+        for _ in range(5):
+            farm.round()
+            farm.farm.advance(timedelta(minutes=5))
+
+        assert farm.acts()[-1] == "prove done"
+        step = farm.store.status(FAS1).step
+        assert isinstance(step, Alert)
+        assert step.reason is RenewalReason.NO_NEIGHBOUR
+        farm.server(FAS2).unreachable = False
+        farm.run(until=lambda: "leave_maintenance done" in farm.acts(), most=timedelta(hours=3))
