@@ -18,7 +18,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any, Self
 
-from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, allowed, instant, one_line
+from evidence_service.adapters.powershell import MOST_OBJECTS, CmdletResult, ErrorRecord, allowed, instant, one_line
 from evidence_service.renewal.cmdlets import CMDLETS, SNAPIN, Argument, Cmdlet
 from evidence_service.renewal.farm import Local
 from evidence_service.renewal.ports import FasAnswerUnknown, FasUnreachable
@@ -32,13 +32,14 @@ $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 $call = ConvertFrom-Json -InputObject (@($input) -join '')
 $allowed = @(ALLOWED)
-$result = @{ objects = @(); errors = @(); warnings = @(); unloaded = $null }
+$result = @{ objects = @(); errors = @(); unloaded = $null }
 
 function Get-Plain($value, $depth) {
     if ($null -eq $value) { return $null }
     if ($value -is [string] -or $value -is [char] -or $value -is [guid] -or $value -is [version] -or
         $value -is [enum] -or $value -is [uri]) { return $value.ToString() }
     if ($value -is [bool]) { return [bool]$value }
+    if ($value -is [DateTimeOffset]) { $value = $value.UtcDateTime }
     if ($value -is [datetime]) {
         if ($value.Kind -eq 'Unspecified') { $value = [datetime]::SpecifyKind($value, 'Utc') }
         $utc = $value.ToUniversalTime().ToString('o', [Globalization.CultureInfo]::InvariantCulture)
@@ -66,10 +67,13 @@ function Get-Plain($value, $depth) {
 }
 
 function Get-PlainError($record) {
+    $exceptions = New-Object Collections.ArrayList
+    for ($e = $record.Exception; $null -ne $e; $e = $e.InnerException) { [void]$exceptions.Add($e.GetType().FullName) }
     return @{
         message = [string]$record
         id = [string]$record.FullyQualifiedErrorId
         category = [string]$record.CategoryInfo.Category
+        exceptions = $exceptions
     }
 }
 
@@ -96,10 +100,14 @@ if ($ready) {
     $ErrorActionPreference = 'Continue'
     $name = $call.name
     $written = New-Object Collections.ArrayList
-    try { & $name @parameters 2>&1 3>&1 | ForEach-Object { [void]$written.Add($_) } } catch { [void]$written.Add($_) }
+    try {
+        & $name @parameters 2>&1 3>$null | ForEach-Object {
+            if ($written.Count -ge MOST) { [Console]::Error.WriteLine('It wrote more than MOST objects.'); exit 1 }
+            [void]$written.Add($_)
+        }
+    } catch { [void]$written.Add($_) }
     foreach ($each in $written) {
         if ($each -is [Management.Automation.ErrorRecord]) { $result.errors += Get-PlainError $each }
-        elseif ($each -is [Management.Automation.WarningRecord]) { $result.warnings += [string]$each.Message }
         else {
             $plain = Get-Plain $each 4
             if ($plain -isnot [hashtable]) { $plain = @{ '#value' = $plain } }
@@ -110,7 +118,11 @@ if ($ready) {
 $json = ConvertTo-Json -InputObject $result -Depth 12 -Compress
 [Console]::Out.WriteLine([Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($json)))
 """
-SCRIPT = _SCRIPT.replace("ALLOWED", ", ".join(f"'{name}'" for name in sorted(CMDLETS))).replace("SNAPIN", SNAPIN)
+SCRIPT = (
+    _SCRIPT.replace("ALLOWED", ", ".join(f"'{name}'" for name in sorted(CMDLETS)))
+    .replace("SNAPIN", SNAPIN)
+    .replace("MOST", str(MOST_OBJECTS))
+)
 """The one script, whole: the same for every call, on every machine."""
 ARGUMENTS = (
     "-NoProfile",
@@ -212,7 +224,8 @@ def _typed(value: Argument) -> dict[str, object]:
 
 def _document(cmdlet: Cmdlet, written: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(base64.b64decode(written.strip(), validate=True))
+        # What the snap-in or a cmdlet wrote to the console stands before it.
+        document = json.loads(base64.b64decode(written.strip().rpartition(b"\n")[2], validate=True))
     except (binascii.Error, ValueError, RecursionError) as error:
         raise FasAnswerUnknown(f"{cmdlet.name} gave no whole answer: {one_line(error)}") from error
     if not isinstance(document, dict):
@@ -224,10 +237,14 @@ def _result(answer: Mapping[str, Any]) -> CmdletResult:
     return CmdletResult(
         objects=tuple(map(_properties, answer["objects"])),
         errors=tuple(
-            ErrorRecord(message=each["message"], error_id=each["id"], category=each["category"])
+            ErrorRecord(
+                message=str(each["message"]),
+                error_id=str(each["id"]),
+                category=str(each["category"]),
+                exceptions=tuple(map(str, each["exceptions"])),
+            )
             for each in answer["errors"]
         ),
-        warnings=tuple(answer["warnings"]),
     )
 
 

@@ -12,16 +12,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
+from evidence_service.adapters.sending import harmless
 from evidence_service.renewal.cmdlets import CMDLETS, Cmdlet
+
+MOST_OBJECTS = 10_000
+"""That are taken from one call; the longest that is asked for are 500 events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRecord:
-    """One PowerShell error: its message, its fully qualified id, and its category."""
+    """One PowerShell error: its message, its fully qualified id, and its category.
+
+    `exceptions` are the names of the .NET types of its exception and of what caused that, the outermost first.
+    """
 
     message: str
     error_id: str = ""
     category: str = ""
+    exceptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +38,11 @@ class CmdletResult:
 
     `objects` are the properties by name of each object, or the value under the name "" for a bare string or number.
     Values are str, bool, int, datetime (aware, UTC), bytes, None, and lists and dicts of these; an enumeration is the
-    text of its member. With any error the call counts as refused.
+    text of its member. With any error the call counts as refused. Warnings and progress say nothing and are left out.
     """
 
     objects: tuple[Mapping[str, object], ...] = ()
     errors: tuple[ErrorRecord, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 class PowerShell(Protocol):
@@ -77,8 +84,8 @@ def instant(text: str) -> datetime | None:
 
 
 def one_line(text: object) -> str:
-    """Any text without line breaks, cut to what a person reads."""
-    return " ".join(str(text).split())[:_LONGEST]
+    """Any text without line breaks or anything unprintable, cut to what a person reads."""
+    return harmless(" ".join(str(text).split())[:_LONGEST])[:_LONGEST]
 
 
 _XML_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?")

@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import datetime
 from functools import partial
-from threading import Thread
+from threading import Lock, Thread
 from time import monotonic
 from typing import Any, Self
 
 from psrpcore.types import ErrorCategory
 from pypsrp.complex_objects import GenericComplexObject, PSInvocationState
-from pypsrp.exceptions import AuthenticationError, WinRMTransportError, WSManFaultError
+from pypsrp.exceptions import AuthenticationError, SerializationError, WinRMTransportError, WSManFaultError
 from pypsrp.messages import ErrorRecordMessage
 from pypsrp.powershell import PowerShell as Pipeline
 from pypsrp.powershell import RunspacePool
+from pypsrp.serializer import Serializer
 from pypsrp.wsman import WSMan
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ConnectionError as NotConnected
@@ -31,7 +32,8 @@ from spnego.exceptions import SpnegoError
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
 
-from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, allowed, instant, one_line
+from evidence_service.adapters.https_client import tls_context
+from evidence_service.adapters.powershell import MOST_OBJECTS, CmdletResult, ErrorRecord, allowed, instant, one_line
 from evidence_service.renewal.cmdlets import SNAPIN, Argument, Cmdlet
 from evidence_service.renewal.farm import WinRm, WinRmAuth
 from evidence_service.renewal.ports import FasAnswerUnknown, FasUnreachable
@@ -47,6 +49,11 @@ _GRACE_SECONDS = 0.5
 """How much longer than the deadline is waited, for the more telling error of the connection itself."""
 _IDLE_SECONDS = 900
 """After which the server itself drops a session that nobody closed."""
+_MOST_BYTES = 32 * 1024 * 1024
+"""Of all answers to one call, as they come through TLS; the longest that is asked for, two logs, are some 5 MiB."""
+_MOST_BYTES_OF_MESSAGE = 2 * 1024 * 1024
+"""pypsrp asks for no longer envelope than 500 KiB (MaxEnvelopeSize), and WinRM sends none."""
+_MOST_UNENDED = 3
 _ACCESS_DENIED = 5
 _NO_SUCH_SHELL = 0x8033805B
 
@@ -80,7 +87,7 @@ class WinRmPowerShell:
         allowed(cmdlet)
         if self._pool is None or self._wsman is None:
             raise FasUnreachable(f"{self._where}: the session is closed; it is opened anew next time.")
-        self._wsman.deadline = monotonic() + self._connection.operation_seconds
+        self._wsman.allowance.renew(self._connection.operation_seconds)
         pipeline = Pipeline(self._pool).add_cmdlet(cmdlet.name).add_parameters(_arguments(cmdlet.parameters))
         self._send(pipeline, cmdlet)
         return self._answer(pipeline, cmdlet)
@@ -91,11 +98,13 @@ class WinRmPowerShell:
 
     def _open(self) -> None:
         try:
+            _UNENDED.check(self._where)
             self._wsman = _BoundedWsMan(self._connection)
-            self._wsman.deadline = monotonic() + self._connection.operation_seconds
+            self._wsman.allowance.renew(self._connection.operation_seconds)
             self._pool = RunspacePool(
                 self._wsman, configuration_name=self._connection.configuration_name, idle_timeout=_IDLE_SECONDS
             )
+            self._pool._serializer = self._pool._fragmenter.serializer = _Clixml()  # noqa: SLF001 - it has no setting
             self._pool.open()
         except Exception as error:
             raise FasUnreachable(f"{self._where}: {_remedy(self._connection, error)}") from error
@@ -122,7 +131,9 @@ class WinRmPowerShell:
 
     def _answer(self, pipeline: Pipeline, cmdlet: Cmdlet) -> CmdletResult:
         try:
-            pipeline.end_invoke()
+            while pipeline.state == PSInvocationState.RUNNING:
+                pipeline.poll_invoke()
+                _bounded(pipeline)
             result = _result(pipeline)
         except Exception as error:
             self._give_up(pipeline)
@@ -136,7 +147,7 @@ class WinRmPowerShell:
 
     def _give_up(self, pipeline: Pipeline) -> None:
         if self._wsman is not None:
-            self._wsman.deadline = monotonic() + _GIVING_UP_SECONDS
+            self._wsman.allowance.renew(_GIVING_UP_SECONDS)
             with contextlib.suppress(Exception):
                 pipeline.stop()
         self._close(_GIVING_UP_SECONDS)
@@ -145,7 +156,7 @@ class WinRmPowerShell:
         pool, wsman, self._pool, self._wsman = self._pool, self._wsman, None, None
         if wsman is None:
             return
-        wsman.deadline = monotonic() + seconds
+        wsman.allowance.renew(seconds)
         with contextlib.suppress(Exception):
             if pool is not None:
                 pool.close()
@@ -153,12 +164,71 @@ class WinRmPowerShell:
             wsman.close()
 
 
-class _BoundedWsMan(WSMan):
-    """WS-Management that sends each message once and ends at `deadline`, an instant of the monotonic clock (s)."""
+class _OverLimitError(Exception):
+    """An answer, or what earlier calls left behind, is more than is taken from one server."""
 
-    deadline: float
+
+class _Allowance:
+    """What a call has left: time, and bytes of the whole answer and of each message of it."""
+
+    _deadline = 0.0
+    _call = _message = 0
+
+    def renew(self, seconds: float) -> None:
+        """Begin a call."""
+        self._deadline, self._call = monotonic() + seconds, _MOST_BYTES
+
+    def begin_message(self) -> float:
+        """The seconds that are left for it. Raises TimeoutError."""
+        self._message = _MOST_BYTES_OF_MESSAGE
+        return self.left()
+
+    def left(self) -> float:
+        """Seconds. Raises TimeoutError when none are left."""
+        left = self._deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError("it took longer than operation_seconds")
+        return left
+
+    def take(self, count: int) -> None:
+        """So many bytes came. Raises _OverLimitError."""
+        self._call -= count
+        self._message -= count
+        if self._call < 0:
+            raise _OverLimitError(f"its answer has more than {_MOST_BYTES >> 20} MiB")
+        if self._message < 0:
+            raise _OverLimitError(f"one message of its answer has more than {_MOST_BYTES_OF_MESSAGE >> 20} MiB")
+
+
+class _Unended:
+    """Calls that took longer than was waited for, by server, until their threads end by themselves. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._threads: dict[str, list[Thread]] = {}
+
+    def add(self, server: str, thread: Thread) -> None:
+        with self._lock:
+            self._threads.setdefault(server, []).append(thread)
+
+    def check(self, server: str) -> None:
+        """Raises _OverLimitError where too many go on."""
+        with self._lock:
+            going = [each for each in self._threads.pop(server, ()) if each.is_alive()]
+            if going:
+                self._threads[server] = going
+        if len(going) >= _MOST_UNENDED:
+            raise _OverLimitError(f"{len(going)} earlier calls to it have not ended yet, so that none is added")
+
+
+_UNENDED = _Unended()
+
+
+class _BoundedWsMan(WSMan):
+    """WS-Management that sends each message once and stays within its `allowance`."""
 
     def __init__(self, connection: WinRm) -> None:
+        self.allowance = _Allowance()
         super().__init__(
             connection.host,
             port=connection.port,
@@ -173,50 +243,57 @@ class _BoundedWsMan(WSMan):
             certificate_key_pem=connection.client_key,
         )
         self._connect_seconds = connection.connect_seconds
+        self._server = f"{connection.host}:{connection.port}"
+        self._abandoned = False
         # pypsrp has no setting for these: its session would ask the environment for proxies, `.netrc` and CA files,
         # follow redirects with the command in hand, and trust certifi's authorities instead of the system's.
         session = self.transport._build_session()  # noqa: SLF001
         session.trust_env = False
         session.max_redirects = 0
         session.verify = True
-        session.mount("https://", _TlsAdapter(connection.ca_file))
+        session.mount("https://", _TlsAdapter(connection.ca_file, self.allowance))
         self.transport.session = session
 
     def invoke(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - XML, whose type this package does not name
-        """Send one message (action, address, body, options, selectors); time-outs and retries are the deadline's."""
+        """Send one message (action, address, body, options, selectors); time-outs and retries are the allowance's."""
         del kwargs
-        remaining = self.deadline - monotonic()
-        if remaining <= 0:
-            raise TimeoutError("it took longer than operation_seconds")
+        remaining = self.allowance.begin_message()
+        if self._abandoned:
+            raise TimeoutError("an earlier message of this session has not ended")
         self.operation_timeout = max(1, min(_POLL_SECONDS, int(remaining)))
         self.transport.connection_timeout = min(self._connect_seconds, remaining)  # type: ignore[assignment] # s
         self.transport.read_timeout = remaining  # type: ignore[assignment] # requests takes fractions
-        return _within(remaining + _GRACE_SECONDS, partial(super().invoke, *args[:5]))
+        return self._within(remaining + _GRACE_SECONDS, partial(super().invoke, *args[:5]))
 
+    def _within(self, seconds: float, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - as the call
+        """What the call returns or raises. Raises TimeoutError where it takes longer, and leaves it to end by itself.
 
-def _within(seconds: float, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - as the call
-    """What the call returns or raises. Raises TimeoutError where it takes longer, and leaves it to end by itself.
+        On the connection it ends by the allowance; nothing bounds the look-up of a name or of a Kerberos ticket.
+        """
+        future: Future[Any] = Future()
 
-    A time-out of `requests` starts anew with each byte, and none bounds the look-up of a name.
-    """
-    future: Future[Any] = Future()
+        def run() -> None:
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+                future.set_exception(error)
 
-    def run() -> None:
+        thread = Thread(target=run, name=f"WinRM {self._server}", daemon=True)
+        thread.start()
         try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return future.result(seconds)
+            return future.result(seconds)
+        finally:
+            if not future.done():
+                self._abandoned = True
+                _UNENDED.add(self._server, thread)
 
 
 class _TlsAdapter(HTTPAdapter):
-    """TLS by the system's certificate authorities, or by those of one file alone."""
+    """TLS by the system's certificate authorities, or by those of one file alone, within an allowance."""
 
-    def __init__(self, ca_file: str | None) -> None:
-        self._context = ssl.create_default_context(cafile=ca_file)
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+    def __init__(self, ca_file: str | None, allowance: _Allowance) -> None:
+        self._context = tls_context(ca_file)
+        self._context.sslsocket_class = _within_allowance(allowance)
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -229,29 +306,90 @@ class _TlsAdapter(HTTPAdapter):
         conn.ca_certs = conn.ca_cert_dir = None
 
 
+def _within_allowance(allowance: _Allowance) -> type[ssl.SSLSocket]:
+    """A TLS connection on which each step gets only what is left of the whole call.
+
+    The time-outs of requests start anew with each byte, and it reads whatever comes.
+    """
+
+    class Bounded(ssl.SSLSocket):
+        def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:  # noqa: ANN401 - as inherited
+            self.settimeout(allowance.left())
+            count = super().recv_into(buffer, nbytes, flags)
+            allowance.take(count)
+            return count
+
+        def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 - as inherited
+            self.settimeout(allowance.left())
+            return super().send(data, flags)
+
+    return Bounded
+
+
+class _Clixml(Serializer):
+    """Reads PowerShell's objects by their form (an ErrorRecord alone by its name), and refuses what is not whole.
+
+    pypsrp goes by the names of types, hands on a container of a type that it does not know, and XML that is not well
+    formed, as text, and passes over all but one kind of list.
+    """
+
+    def deserialize(self, element: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - XML, and whatever it holds
+        """The value of an element, or of its text. Raises SerializationError, and more of pypsrp."""
+        if isinstance(element, str) and "<!DOCTYPE" in element:
+            raise SerializationError("an object has a document type declaration")
+        value = super().deserialize(element, *args, **kwargs)
+        if value is element:
+            raise SerializationError("half an object came")
+        return value
+
+    def _get_types_from_obj(self, element: Any) -> list[str]:  # noqa: ANN401 - XML
+        types = super()._get_types_from_obj(element)
+        for each in element:
+            if each.tag in {"LST", "IE", "QUE", "STK"}:
+                each.tag = "LST"
+                return ["System.Array"]
+            if each.tag == "DCT":
+                return ["System.Collections.Hashtable"]
+        return [each for each in types if each == "System.Management.Automation.ErrorRecord"] or ["System.Object"]
+
+
 def _arguments(parameters: Mapping[str, Argument]) -> dict[str, object]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()}
 
 
+def _bounded(pipeline: Pipeline) -> None:
+    """Raises _OverLimitError where it wrote more, errors, warnings, progress and the like included, than is taken."""
+    if sum(map(len, (pipeline.output, *vars(pipeline.streams).values()))) > MOST_OBJECTS:
+        raise _OverLimitError(f"its answer has more than {MOST_OBJECTS} objects")
+
+
 def _result(pipeline: Pipeline) -> CmdletResult:
+    if pipeline.runspace_pool._fragmenter.incoming_buffer:  # noqa: SLF001 - nothing else shows it
+        raise SerializationError("it ended in the middle of an object")
     errors = tuple(map(_error, pipeline.streams.error))
     if pipeline.state == PSInvocationState.FAILED and not errors:
         errors = (ErrorRecord(message="The pipeline failed without a word."),)
-    return CmdletResult(
-        objects=tuple(map(_properties, pipeline.output)),
-        errors=errors,
-        warnings=tuple(str(each.message) for each in pipeline.streams.warning),
-    )
+    return CmdletResult(objects=tuple(map(_properties, pipeline.output)), errors=errors)
 
 
-def _error(record: ErrorRecordMessage | str) -> ErrorRecord:
-    if isinstance(record, str):  # pypsrp hands on what it could not read
-        return ErrorRecord(message=record)
+def _error(record: ErrorRecordMessage) -> ErrorRecord:
     try:
         category = ErrorCategory(record.category or 0).name
     except ValueError:
         category = str(record.category)
-    return ErrorRecord(message=str(record), error_id=record.fq_error or "", category=category)
+    return ErrorRecord(
+        message=str(record),
+        error_id=record.fq_error or "",
+        category=category,
+        exceptions=tuple(_exceptions(record.exception)),
+    )
+
+
+def _exceptions(exception: object) -> Iterator[str]:
+    """The types of an exception and of what caused it, the outermost first."""
+    while isinstance(exception, GenericComplexObject):
+        yield from exception.types[:1]
+        exception = exception.adapted_properties.get("InnerException")
 
 
 def _properties(found: object) -> Mapping[str, object]:
@@ -268,10 +406,7 @@ def _plain(value: object) -> object:
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
-    if isinstance(value, GenericComplexObject):
-        return _plain_object(value)
-    xml_text = getattr(value, "itertext", None)  # pypsrp gives a type that it does not know as its XML
-    return str(value) if xml_text is None else "".join(xml_text())
+    return _plain_object(value) if isinstance(value, GenericComplexObject) else str(value)
 
 
 def _plain_object(value: GenericComplexObject) -> object:
@@ -295,6 +430,10 @@ def _certainly_not_sent(error: Exception) -> bool:
 def _remedy(connection: WinRm, error: Exception) -> str:
     """What was wrong before anything was asked, with the setting or the service to look at."""
     cause = _cause(error)
+    if isinstance(error, _OverLimitError):
+        return f"{cause}. Check that host and port are WinRM's, and how DNS and the domain controllers answer."
+    if isinstance(error, UnicodeEncodeError) and connection.auth is WinRmAuth.BASIC:
+        return "username or password has a character that Basic cannot carry. Set auth to negotiate or kerberos."
     if isinstance(error, SSLError):
         return f"TLS failed ({cause}). Check host, ca_file and, where it is used, client_certificate."
     if isinstance(error, (NotConnected, TimeoutError, ProxyError)) or type(error).__name__ == "ReadTimeout":

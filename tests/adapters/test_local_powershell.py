@@ -45,7 +45,7 @@ def invoked(connection: Local, cmdlet: Cmdlet = READ) -> CmdletResult:
 
 def document(**changes: object) -> dict[str, object]:
     """An empty answer."""
-    return {"objects": [], "errors": [], "warnings": [], "unloaded": None} | changes
+    return {"objects": [], "errors": [], "unloaded": None} | changes
 
 
 def test_the_script_is_one_constant_that_lists_what_may_be_called() -> None:
@@ -83,18 +83,23 @@ def test_what_is_called_goes_over_the_standard_input_only(tmp_path: Path) -> Non
     }
 
 
-def test_objects_errors_and_warnings_come_back(tmp_path: Path) -> None:
+def test_objects_and_errors_come_back(tmp_path: Path) -> None:
     """A bare value has no name; an error keeps its id and category."""
     answer = document(
         objects=[{"Address": "fas1", "Names": {"#list": ["a"]}, "Raw": {"#bytes": "AP8="}}, {"#value": "bare"}],
-        errors=[{"message": "no", "id": "No,Citrix", "category": "PermissionDenied"}],
-        warnings=["careful"],
+        errors=[{"message": "no", "id": "No,Citrix", "category": "PermissionDenied", "exceptions": ["A", "B"]}],
     )
     assert invoked(answering(tmp_path, answer)) == CmdletResult(
         objects=({"Address": "fas1", "Names": ["a"], "Raw": b"\x00\xff"}, {"": "bare"}),
-        errors=(ErrorRecord(message="no", error_id="No,Citrix", category="PermissionDenied"),),
-        warnings=("careful",),
+        errors=(ErrorRecord(message="no", error_id="No,Citrix", category="PermissionDenied", exceptions=("A", "B")),),
     )
+
+
+def test_what_is_written_to_the_console_before_the_answer_is_passed_over(tmp_path: Path) -> None:
+    """A snap-in or a cmdlet may greet or warn there; it makes no answer unknown."""
+    line = base64.b64encode(json.dumps(document(objects=[{"Address": "fas1"}])).encode()).decode()
+    talking = program(tmp_path, f"sys.stdin.read(); print('WARNING: careful\\r'); print({line!r} + '\\r')")
+    assert invoked(talking).objects == ({"Address": "fas1"},)
 
 
 def test_a_machine_without_the_snapin_is_unreachable(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from evidence_service.adapters import psrp
 from evidence_service.adapters.psrp import WinRmPowerShell
 from evidence_service.demo.fas_farm import SimulatedFarm
+from evidence_service.demo.psrp_host import Received, RunspaceHost
 from evidence_service.demo.winrm import WinRmServer
 from evidence_service.renewal.cmdlets import Argument, Cmdlet
 from evidence_service.renewal.farm import WinRm
-from evidence_service.renewal.ports import FasUnreachable
+from evidence_service.renewal.ports import FasAnswerUnknown, FasUnreachable
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FAS1 = "fas1.corp.example"
@@ -79,6 +82,13 @@ def drip(connection: socket.socket, ended: threading.Event) -> None:
         connection.sendall(b" ")
 
 
+def flood(connection: socket.socket, ended: threading.Event) -> None:
+    """More than anybody takes."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+    while not ended.is_set():
+        connection.sendall(b" " * 65536)
+
+
 def unavailable(connection: socket.socket, ended: threading.Event) -> None:
     """A proxy's word for a server that is away, without any WS-Management in it."""
     connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\ndown")
@@ -89,6 +99,7 @@ def unavailable(connection: socket.socket, ended: threading.Event) -> None:
     [
         (redirect, 20.0, "redirect, which is not followed"),
         (drip, 0.3, "no answer"),
+        (flood, 20.0, "one message of its answer has more than 2 MiB"),
         (unavailable, 20.0, "WinRM opened no session .*503.*configuration_name"),
     ],
 )
@@ -163,3 +174,185 @@ def test_without_a_ca_file_the_system_decides_and_no_bundle_of_a_library(
     monkeypatch.setenv("SSL_CERT_FILE", connection.ca_file)
     with WinRmPowerShell(replace(connection, ca_file=None)) as session:
         assert session.invoke(READ).errors == ()
+
+
+def test_a_server_that_drips_holds_no_connection_when_the_time_is_over(winrm: WinRmServer) -> None:
+    """The connection is closed with the call, so that nothing of it is left, however often it happens."""
+    hung_up = threading.Event()
+
+    def dripping(connection: socket.socket, ended: threading.Event) -> None:
+        try:
+            drip(connection, ended)
+        except OSError:
+            hung_up.set()
+
+    with answering(winrm, dripping, operation_seconds=0.3) as connection:
+        with pytest.raises(FasUnreachable, match="no answer"), WinRmPowerShell(connection):
+            pass
+        assert hung_up.wait(30)
+
+
+def test_calls_that_cannot_be_ended_are_few(winrm: WinRmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing ends the look-up of a name; a server with as many as are left alone is not asked before one has ended."""
+    connection = winrm.connection(FAS1, operation_seconds=0.05)
+    found = threading.Event()
+    look_up: Callable[..., object] = socket.getaddrinfo
+
+    def slow(*asked: object, **how: object) -> object:
+        found.wait()
+        return look_up(*asked, **how)
+
+    monkeypatch.setattr(psrp, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("urllib3.util.connection.socket.getaddrinfo", slow)
+    for _ in range(3):
+        with pytest.raises(FasUnreachable, match="no answer"), WinRmPowerShell(connection):
+            pass
+    with pytest.raises(FasUnreachable, match="3 earlier calls to it have not ended yet"), WinRmPowerShell(connection):
+        pass
+    found.set()
+    for each in threading.enumerate():
+        if each.name == f"WinRM {connection.host}:{connection.port}":
+            each.join()
+    with WinRmPowerShell(replace(connection, operation_seconds=20.0)) as session:
+        assert len(session.invoke(READ).objects) == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "said"),
+    [
+        ("MOST_OBJECTS", 1, "its answer has more than 1 objects"),
+        ("_MOST_BYTES", 2000, "its answer has more than 0 MiB"),
+    ],
+)
+def test_more_than_is_taken_is_no_answer(
+    limit: str, most: int, said: str, winrm: WinRmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call may have done what was asked, so it is unknown (promise 46)."""
+    with WinRmPowerShell(winrm.connection(FAS1)) as session:
+        monkeypatch.setattr(psrp, limit, most)
+        with pytest.raises(FasAnswerUnknown, match=said):
+            session.invoke(READ)
+
+
+OUTPUT, ERROR = b"\x04\x10\x04\x00", b"\x05\x10\x04\x00"
+"""MS-PSRP 2.2.1: the type of a message with an object that a cmdlet wrote, and with an error."""
+
+
+def altered(
+    monkeypatch: pytest.MonkeyPatch, kind: bytes, alter: Callable[[bytes], bytes], flags: bytes | None = None
+) -> None:
+    """Have the server alter the text of each message of this kind (MS-PSRP 2.2.4: fragments of 21 bytes and a part)."""
+    receive = RunspaceHost.receive
+
+    def fragment(data: bytes) -> bytes:
+        whole = b""
+        while data:
+            length = int.from_bytes(data[17:21], "big")
+            head, body, data = data[:17], data[21 : 21 + length], data[21 + length :]
+            if body[4:8] == kind:
+                body = body[:40] + alter(body[40:])
+                head = head[:16] + (flags or head[16:])
+            whole += head + len(body).to_bytes(4, "big") + body
+        return whole
+
+    def received(self: RunspaceHost, pipeline_id: uuid.UUID | None, seconds: float) -> Received | None:
+        found = receive(self, pipeline_id, seconds)
+        return found and replace(found, fragments=tuple(map(fragment, found.fragments)))
+
+    monkeypatch.setattr(RunspaceHost, "receive", received)
+
+
+@pytest.mark.parametrize(
+    ("alter", "flags", "said"),
+    [
+        (lambda text: text[: len(text) // 2], None, "half an object"),
+        (lambda text: text, b"\x01", "in the middle of an object"),
+        (lambda text: b'<!DOCTYPE x [<!ENTITY a "b">]>' + text.removeprefix(b"\xef\xbb\xbf"), None, "document type"),
+    ],
+)
+def test_half_an_object_is_no_answer(
+    alter: Callable[[bytes], bytes],
+    flags: bytes | None,
+    said: str,
+    winrm: WinRmServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not handed on as a text that says nothing against success, and an object that never ended is missed."""
+    altered(monkeypatch, OUTPUT, alter, flags)
+    connection = replace(winrm.connection(FAS1), load_snapin=False)
+    with WinRmPowerShell(connection) as session, pytest.raises(FasAnswerUnknown, match=said):
+        session.invoke(READ)
+
+
+ENUM = "<TN RefId='1'><T>Citrix.Status</T><T>System.Enum</T></TN>"
+LIST = "System.Collections.Generic.List`1[[Citrix.Name, Citrix]]"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("<Obj RefId='1' N='It'><TN RefId='1'><T>System.String[]</T></TN><LST><S>a</S></LST></Obj>", ["a"]),
+        (f"<Obj RefId='1' N='It'><TN RefId='1'><T>{LIST}</T></TN><LST><S>a</S><S>b</S></LST></Obj>", ["a", "b"]),
+        ("<Obj RefId='1' N='It'><TN RefId='1'><T>Citrix.Names</T></TN><IE><S>a</S></IE></Obj>", ["a"]),
+        ("<Obj RefId='1' N='It'><TN RefId='1'><T>Citrix.Names</T></TN><STK><S>a</S></STK></Obj>", ["a"]),
+        ("<Obj RefId='1' N='It'><QUE><S>a</S></QUE></Obj>", ["a"]),
+        ("<Obj RefId='1' N='It'><IE /></Obj>", []),
+        (
+            "<Obj RefId='1' N='It'><DCT><En><S N='Key'>a</S><I32 N='Value'>1</I32></En></DCT></Obj>",
+            {"a": 1},
+        ),
+        ("<Obj RefId='1' N='It'><TN RefId='1'><T>Citrix.Word</T></TN><S>Ok</S></Obj>", "Ok"),
+        ("<Obj RefId='1' N='It'><TN RefId='1'><T>System.String</T></TN><S>Ok</S></Obj>", "Ok"),
+        (
+            f"<Obj RefId='1' N='It'>{ENUM}<ToString>Denied</ToString><I32>5</I32></Obj>",
+            "Denied",
+        ),
+        ("<Obj RefId='1' N='It'><TN RefId='1'><T>Citrix.O</T></TN><Props><B N='X'>true</B></Props></Obj>", {"X": True}),
+        ("<DT N='It'>2026-06-01T02:00:00+02:00</DT>", datetime(2026, 6, 1, tzinfo=UTC)),
+        ("<TS N='It'>P30D</TS>", "P30D"),
+        ("<Nil N='It' />", None),
+    ],
+)
+def test_a_value_is_read_by_its_form_whatever_its_type_is_called(
+    written: str, read: object, winrm: WinRmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind of list is one, also of a type that nobody here knows, and never the text of its XML."""
+    altered(monkeypatch, OUTPUT, lambda _: f"<Obj RefId='0'><MS>{written}</MS></Obj>".encode())
+    with WinRmPowerShell(replace(winrm.connection(FAS1), load_snapin=False)) as session:
+        assert session.invoke(READ).objects[0] == {"It": read}
+
+
+def test_an_error_tells_what_caused_its_exception(winrm: WinRmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time-out on the way to FAS may be wrapped in an exception of the cmdlet's own."""
+    cause = b'<Obj N="InnerException" RefId="9"><TN RefId="9"><T>System.TimeoutException</T></TN></Obj></Props>'
+    altered(monkeypatch, ERROR, lambda text: text.replace(b"</Props>", cause, 1))
+    winrm.farm.server(FAS1).fail_next("Get-FasServer", "It failed.", terminating=False)
+    with WinRmPowerShell(winrm.connection(FAS1)) as session:
+        (error,) = session.invoke(READ).errors
+    assert error.exceptions == ("System.Exception", "System.TimeoutException")
+
+
+def test_what_a_server_writes_into_an_error_moves_no_terminal(winrm: WinRmServer) -> None:
+    """It is shown in consoles and mails."""
+
+    def escape(connection: socket.socket, ended: threading.Event) -> None:
+        connection.sendall(
+            b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain;charset=UTF-8\r\n"
+            b"Content-Length: 8\r\n\r\n\x1b[2J\xe2\x80\xaeX"
+        )
+
+    with (
+        answering(winrm, escape) as connection,
+        pytest.raises(FasUnreachable, match=r"x1b\[2J.*X") as refused,
+        WinRmPowerShell(connection),
+    ):
+        pass
+    assert str(refused.value).isprintable()
+
+
+def test_a_password_that_basic_cannot_carry_is_told_so(winrm: WinRmServer) -> None:
+    """The remedy is another way of signing in, and no part of the password is shown."""
+    connection = replace(winrm.connection(FAS1), password="secret-\u20ac-one")
+    with pytest.raises(FasUnreachable, match="Set auth to negotiate") as refused, WinRmPowerShell(connection):
+        pass
+    assert "\u20ac" not in str(refused.value)

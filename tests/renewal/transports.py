@@ -145,7 +145,7 @@ class _Asked(socketserver.StreamRequestHandler):
             with farm.powershell(target.name) as session:
                 answer = _written(session.invoke(cmdlet))
         except FasUnreachable as error:
-            answer = {"objects": [], "errors": [], "warnings": [], "unloaded": str(error)}
+            answer = {"objects": [], "errors": [], "unloaded": str(error)}
         if not trouble.lost:
             with contextlib.suppress(OSError):  # the program was killed meanwhile
                 self.wfile.write(base64.b64encode(json.dumps(answer).encode()) + b"\r\n")
@@ -163,8 +163,10 @@ def _given(kind: str, value: object) -> str | bool | int | bytes | tuple[str, ..
 def _written(result: CmdletResult) -> dict[str, object]:
     return {
         "objects": [{name: _plain(value) for name, value in each.items()} for each in result.objects],
-        "errors": [{"message": e.message, "id": e.error_id, "category": e.category} for e in result.errors],
-        "warnings": list(result.warnings),
+        "errors": [
+            {"message": e.message, "id": e.error_id, "category": e.category, "exceptions": list(e.exceptions)}
+            for e in result.errors
+        ],
         "unloaded": None,
     }
 
