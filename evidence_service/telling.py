@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from evidence_service.adapters.channels import open_channels
 from evidence_service.adapters.config_store import ConfigStore, PluginKind
 from evidence_service.adapters.database import StoreUnavailable, writing
-from evidence_service.adapters.outbox import Courier, Outbox
+from evidence_service.adapters.outbox import Courier, Outbox, put
 from evidence_service.adapters.renewal_store import RenewalStore
 from evidence_service.adapters.revocation import RevocationProblem
 from evidence_service.adapters.server_views import farm_alarms
@@ -71,7 +71,7 @@ class Telling:
             message = message_of(server.name, attempt, ticked.observation, server.policy, now, attempts=ticked.attempts)
             if message is not None:
                 with writing(self._engine) as connection:
-                    self._outbox.put(connection, message, now)
+                    put(connection, message, now)
             with self._lock:
                 self._told.add(known)
 

@@ -303,11 +303,13 @@ alarms = Table(
     Column("raised_at", Instant, nullable=False),
     Column("cleared_at", Instant),
     Column("about", Text, nullable=False, server_default="idp"),
+    Column("told", BigInteger),
     Index(None, "cleared_at"),
 )
 """Alarms; one that is open has no `cleared_at`.
 
-`about` tells what `entity_id` names: an `idp`, a `fas_server`, a `plugin` or this `service`.
+`about` tells what `entity_id` names: an `idp`, a `fas_server`, a `plugin` or this `service`. `told` is the message (its
+`outbox.seq`) by which people know of it, until they know that it is over too.
 """
 
 leases = Table(
@@ -408,9 +410,13 @@ deliveries = Table(
     Column("jitter", Float, nullable=False),
     Column("delivered_at", Instant),
     Column("problem", Text),
+    Column("sent_with", BigInteger),
     Index(None, "state", "next_attempt_at"),
 )
-"""How far each message is on each channel: queued, delivered, abandoned, or skipped (promise 59)."""
+"""How far each message is on each channel: queued, delivered, abandoned, or skipped (promise 59).
+
+`sent_with` is the message by whose id it goes out since it was first tried: its own, or that of one combined with it.
+"""
 
 rules = Table(
     "rules",

@@ -23,7 +23,7 @@ import structlog
 from sqlalchemy import Connection, Engine, Row, and_, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from evidence_service.adapters.database import deliveries, outbox, reading, writing
+from evidence_service.adapters.database import alarms, deliveries, outbox, reading, writing
 from evidence_service.adapters.idp_rows import printable
 from evidence_service.adapters.sending import Channel, NotDelivered, Outgoing
 from evidence_service.notices.model import About, Audience, Message
@@ -82,8 +82,8 @@ class StoredMessage:
     deliveries: tuple[Delivery, ...]
 
 
-def put(connection: Connection, message: Message, now: datetime) -> None:
-    """Write the message in the caller's transaction, unless its fact is written already."""
+def put(connection: Connection, message: Message, now: datetime) -> int:
+    """Write the message in the caller's transaction, unless its fact is written already; answers its `seq`."""
     connection.execute(
         upsert(outbox)
         .values(
@@ -99,6 +99,7 @@ def put(connection: Connection, message: Message, now: datetime) -> None:
         )
         .on_conflict_do_nothing(index_elements=["fact"])
     )
+    return int(connection.execute(select(outbox.c.seq).where(outbox.c.fact == printable(message.fact))).scalar_one())
 
 
 class Outbox:
@@ -108,10 +109,6 @@ class Outbox:
         """Use this database."""
         self._engine = engine
 
-    def put(self, connection: Connection, message: Message, now: datetime) -> None:
-        """Write the message in the caller's transaction, unless its fact is written already."""
-        put(connection, message, now)
-
     def queue(self, channels: Sequence[Channel], now: datetime) -> None:
         """Make each message of the last day known to each channel that takes it and does not know it yet."""
         wanted = [(channel, self._unknown_to(channel, now)) for channel in channels]
@@ -120,7 +117,7 @@ class Outbox:
         with writing(self._engine) as connection:
             for channel, rows in wanted:
                 for row in rows:
-                    taken = channel.takes(_load(row.message))
+                    taken = channel.takes(load_message(row.message))
                     values = {
                         "message_seq": row.seq,
                         "channel": channel.name,
@@ -211,7 +208,9 @@ class Outbox:
         given_up = and_(
             deliveries.c.state == DeliveryState.ABANDONED.value, deliveries.c.next_attempt_at > now - TOLD_ABANDONED
         )
-        statement = _joined().where(waits | given_up, outbox.c.kind != KIND)
+        # What tells of the alarm, and of its end, is not counted itself: it would never end.
+        ends = outbox.c.fact.startswith(f"over:alarm:{About.SERVICE}:{KIND}:", autoescape=True)
+        statement = _joined().where(waits | given_up, outbox.c.kind != KIND, ~ends)
         found: dict[str, list[Row[Any]]] = {}
         with reading(self._engine) as connection:
             for row in connection.execute(statement.order_by(outbox.c.seq)):
@@ -245,18 +244,19 @@ class Outbox:
             StoredMessage(
                 id=row.id,
                 created_at=row.created_at,
-                message=_load(row.message),
+                message=load_message(row.message),
                 deliveries=tuple(states.get(row.seq, ())),
             )
             for row in rows
         )
 
     def prune(self, now: datetime) -> int:
-        """Forget messages older than 90 days of which nothing waits; returns how many."""
+        """Forget messages older than 90 days of which nothing waits, nor their alarm's end; returns how many."""
         waits = exists().where(
             deliveries.c.message_seq == outbox.c.seq, deliveries.c.state == DeliveryState.QUEUED.value
         )
-        old = (outbox.c.created_at < now - KEPT, ~waits)
+        ends = exists().where(alarms.c.told == outbox.c.seq)
+        old = (outbox.c.created_at < now - KEPT, ~waits, ~ends)
         with reading(self._engine) as connection:
             if not connection.execute(select(func.count()).select_from(outbox).where(*old)).scalar_one():
                 return 0
@@ -379,7 +379,7 @@ def _delivery(row: Row[Any], attempts: int) -> Delivery:
         next_attempt_at=row.next_attempt_at,
         delivered_at=row.delivered_at,
         problem=row.problem,
-        outgoing=Outgoing(id=row.id, message=_load(row.message), created_at=row.created_at),
+        outgoing=Outgoing(id=row.id, message=load_message(row.message), created_at=row.created_at),
     )
 
 
@@ -388,7 +388,8 @@ def _dump(message: Message) -> str:
     return json.dumps(msgspec.to_builtins(message))
 
 
-def _load(text: str) -> Message:
+def load_message(text: str) -> Message:
+    """A message as it is stored."""
     try:
         return msgspec.convert(json.loads(text), type=Message)
     except ValueError:

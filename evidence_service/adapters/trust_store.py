@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, union_all, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, union_all, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evidence_service.adapters.config_store import read_rules
@@ -49,7 +49,7 @@ from evidence_service.adapters.idp_rows import (
     write_act,
     write_history,
 )
-from evidence_service.adapters.outbox import put
+from evidence_service.adapters.outbox import KEPT, load_message, put
 from evidence_service.adapters.rollover_rows import (
     RolloverState,
     StoredRollover,
@@ -71,8 +71,8 @@ from evidence_service.adapters.source_rows import (
     read_sources,
     write_source,
 )
-from evidence_service.notices.alarms import alarm_fact, alarm_message, worth_telling
-from evidence_service.notices.model import About
+from evidence_service.notices.alarms import alarm_message, end_is_told, over_message, thing_of, worth_telling
+from evidence_service.notices.model import About, Message
 from idp_certs.alarms import Alarm, Severity, UnknownKey
 from idp_certs.model import GOOD, Acceptance, CertificateState, SigningCertificate
 from idp_certs.reasons import Finding
@@ -127,7 +127,7 @@ _ABOUT_IDPS = frozenset({About.IDP.value})
 _SEVERITIES = tuple(Severity)
 """The least severe first."""
 COMES_AND_GOES, TOLD_AGAIN_AFTER = timedelta(hours=1), timedelta(days=1)
-"""An alarm that ended no longer ago comes and goes, and people are told of it again after so long."""
+"""An alarm that ended no longer ago comes and goes: people are told of it again after so long, and of its end later."""
 _SUPERSEDED_KEPT = 16
 """Holds of one IdP that ended undecided."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -621,11 +621,13 @@ class TrustStore:
 
         Each alarm is about one of `about`. What is raised, or became more severe, is put into the outbox in the same
         transaction, so that nobody is told of it twice while it stands, and of several levels reached at once only of
-        the closest. One that comes and goes is told once a day: nobody who was told of it heard that it ended.
+        the closest. One that comes and goes is told once a day; who was told of one hears once that it is over, when
+        that has been so for an hour. Alarms that were cleared are forgotten after 90 days.
         """
         wanted = {_identity(each): each for each in map(_storable, alarms)}
         with reading(self._engine) as connection:
-            if _alarm_texts(_open(connection, about)) == _alarm_texts(wanted):
+            over = _over(connection, about, wanted.values(), now)
+            if not over and _alarm_texts(_open(connection, about)) == _alarm_texts(wanted):
                 return (), ()
         with writing(self._engine) as connection:
             standing = _open(connection, about)
@@ -655,6 +657,11 @@ class TrustStore:
                     )
             raised = [each for identity, each in _open(connection, about).items() if identity not in standing]
             _tell(connection, wanted, standing, now)
+            for message, seqs in _over(connection, about, wanted.values(), now):
+                put(connection, message, now)
+                connection.execute(update(alarm_rows).where(alarm_rows.c.seq.in_(seqs)).values(told=None))
+            forgotten = (alarm_rows.c.cleared_at < now - KEPT, alarm_rows.c.told.is_(None))
+            connection.execute(delete(alarm_rows).where(*forgotten))
             for act, concerned in (("alarm_raised", raised), ("alarm_cleared", cleared)):
                 for each in concerned:
                     detail = {
@@ -1155,50 +1162,100 @@ def _tell(
     """Put what people are told of into the outbox."""
     for told in worth_telling([each for identity, each in wanted.items() if identity not in standing]):
         if not _was_told_lately(connection, told, now):
-            put(connection, alarm_message(told, raised_at=now), now)
+            _put_alarm(connection, told, alarm_message(told, raised_at=now), now)
     for identity, old in standing.items():
         new = wanted.get(identity)
         if new is not None and _SEVERITIES.index(new.severity) > _SEVERITIES.index(old.severity):
-            put(connection, alarm_message(new, raised_at=old.raised_at, risen=True), now)
+            _put_alarm(connection, new, alarm_message(new, raised_at=old.raised_at, risen=True), now)
 
 
-def _was_told_lately(connection: Connection, alarm: Alarm, now: datetime) -> bool:
-    """Whether it ended within the hour, and people were told of it as severe as it is within the day."""
-    same = (
+def _put_alarm(connection: Connection, alarm: Alarm, message: Message, now: datetime) -> None:
+    """Tell of an alarm that stands, and remember that people know of it."""
+    seq = put(connection, message, now)
+    if end_is_told(alarm):
+        this = (*_same(alarm), alarm_rows.c.cleared_at.is_(None))
+        connection.execute(update(alarm_rows).where(*this).values(told=seq))
+
+
+def _same(alarm: Alarm) -> tuple[Any, ...]:
+    return (
         alarm_rows.c.about == alarm.about,
         alarm_rows.c.kind == alarm.kind,
         alarm_rows.c.entity_id == alarm.entity_id,
         alarm_rows.c.key == alarm.key,
     )
-    statement = select(alarm_rows.c.raised_at, alarm_rows.c.cleared_at)
-    before = connection.execute(statement.where(*same, alarm_rows.c.cleared_at > now - TOLD_AGAIN_AFTER)).all()
+
+
+def _over(
+    connection: Connection, about: frozenset[str], standing: Collection[Alarm], now: datetime
+) -> list[tuple[Message, list[int]]]:
+    """What is to be told of ends: each message, and the alarms whose end it tells."""
+    cleared = (alarm_rows.c.about.in_(about), alarm_rows.c.cleared_at.is_not(None))
+    told = (
+        select(alarm_rows, outbox.c.message)
+        .join(outbox, outbox.c.seq == alarm_rows.c.told)
+        .where(*cleared, alarm_rows.c.cleared_at <= now - COMES_AND_GOES)
+        .order_by(alarm_rows.c.seq)
+    )
+    owed: dict[Any, list[tuple[StoredAlarm, Message]]] = {}
+    for row in connection.execute(told):
+        alarm = _stored_alarm(row)
+        owed.setdefault(thing_of(alarm), []).append((alarm, load_message(row.message)))
+    for each in standing:
+        owed.pop(thing_of(each), None)
+    if not owed:
+        return []
+    first = min(alarm.raised_at for some in owed.values() for alarm, _ in some)
+    ends: dict[Any, datetime] = {}
+    for row in connection.execute(select(alarm_rows).where(*cleared, alarm_rows.c.cleared_at >= first)):
+        thing = thing_of(_stored_alarm(row))
+        ends[thing] = max(row.cleared_at, ends.get(thing, row.cleared_at))
+    over = []
+    for thing, some in owed.items():
+        if ends[thing] > now - COMES_AND_GOES:
+            continue
+        last, told_last = some[-1]
+        message = over_message(
+            told_last,
+            raised_at=some[0][0].raised_at,
+            cleared_at=ends[thing],
+            urgent=any(each.urgent for _, each in some),
+            standing=[each.kind for each in standing if (each.about, each.entity_id) == (last.about, last.entity_id)],
+        )
+        over.append((message, [alarm.seq for alarm, _ in some]))
+    return over
+
+
+def _was_told_lately(connection: Connection, alarm: Alarm, now: datetime) -> bool:
+    """Whether it ended within the hour, and people were told of it as severe as it is within the day."""
+    columns = (alarm_rows.c.raised_at, alarm_rows.c.cleared_at, outbox.c.severity)
+    statement = select(*columns).outerjoin(outbox, outbox.c.seq == alarm_rows.c.told)
+    before = connection.execute(statement.where(*_same(alarm), alarm_rows.c.cleared_at > now - TOLD_AGAIN_AFTER)).all()
     if not any(now - row.cleared_at < COMES_AND_GOES for row in before):
         return False
-    raised = [row.raised_at for row in before if now - row.raised_at < TOLD_AGAIN_AFTER]
-    facts = [printable(alarm_fact(alarm, at, risen=risen)) for at in raised for risen in (False, True)]
-    severe = [each.value for each in _SEVERITIES[_SEVERITIES.index(alarm.severity) :]]
-    told = select(outbox.c.seq).where(outbox.c.fact.in_(facts), outbox.c.severity.in_(severe))
-    return connection.execute(told.limit(1)).first() is not None
+    severe = {each.value for each in _SEVERITIES[_SEVERITIES.index(alarm.severity) :]}
+    return any(now - row.raised_at < TOLD_AGAIN_AFTER and row.severity in severe for row in before)
 
 
 def _open(connection: Connection, about: frozenset[str] | None) -> dict[_AlarmIdentity, StoredAlarm]:
     statement = select(alarm_rows).where(alarm_rows.c.cleared_at.is_(None)).order_by(alarm_rows.c.seq)
     if about is not None:
         statement = statement.where(alarm_rows.c.about.in_(about))
-    found = (
-        StoredAlarm(
-            seq=row.seq,
-            about=row.about,
-            kind=row.kind,
-            entity_id=row.entity_id,
-            key=row.key,
-            severity=Severity(row.severity) if row.severity in tuple(Severity) else Severity.CRITICAL,
-            text=row.text,
-            raised_at=row.raised_at,
-        )
-        for row in connection.execute(statement)
+    return {_identity(each): each for each in map(_stored_alarm, connection.execute(statement))}
+
+
+def _stored_alarm(row: Row[Any]) -> StoredAlarm:
+    return StoredAlarm(
+        seq=row.seq,
+        about=row.about,
+        kind=row.kind,
+        entity_id=row.entity_id,
+        key=row.key,
+        severity=Severity(row.severity) if row.severity in tuple(Severity) else Severity.CRITICAL,
+        text=row.text,
+        raised_at=row.raised_at,
+        cleared_at=row.cleared_at,
     )
-    return {_identity(each): each for each in found}
 
 
 def _alarm_texts(alarms: Mapping[_AlarmIdentity, Alarm]) -> dict[_AlarmIdentity, tuple[str, str]]:

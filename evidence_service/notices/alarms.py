@@ -1,19 +1,21 @@
-"""What people are told of an alarm when it is raised."""
+"""What people are told of an alarm when it is raised, and when it is over."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from evidence_service.notices.model import About, Audience, Message
-from idp_certs.alarms import Alarm, Severity, instant_text
+from idp_certs.alarms import Alarm, Severity, instant_text, span_text
 
 FOR_APPROVERS = frozenset({"approval_needed", "approval_overdue"})
 """Alarms that a CA manager can do something about; all others are for those who run the farm."""
 
 REQUEST_NUMBER = "Pending request"
 """The name of the fact that holds the CA's number of a request."""
+_SINCE = "Since"
 
 _TITLES: Mapping[str, str] = {
     "approval_needed": "an authorization certificate waits for approval",
@@ -60,8 +62,33 @@ _SUBJECTS: Mapping[str, str] = {
     About.PLUGIN: "Plug-in",
     About.SERVICE: "Service",
 }
-_LEVEL = re.compile(r"(?:(?P<thing>.*):)?(?:\d+(?:d|h|%)|urgent)|", re.DOTALL)
+_LEVEL = re.compile(r"(?:(?P<thing>.*):)?(?:(?P<days>\d+)d|\d+(?:h|%)|week \d+|urgent|expired)", re.DOTALL)
 """The key of an alarm that is one of several levels of the same thing: 30 days, 14 days, 7 days; nothing, urgent."""
+_WORSE: Mapping[str, str] = {
+    "approval_overdue": "approval_needed",
+    "authcert_expired": "authcert_expiring",
+    "certificate_expired": "certificate_expiring",
+    "metadata_aging": "metadata_expired",
+    "metadata_depleting": "metadata_expired",
+    "no_successor": "certificate_expiring",
+    "own_certificate_expired": "own_certificate_expiring",
+    "plugin_certificate_expired": "plugin_certificate_expiring",
+    "renewal_denied_repeatedly": "renewal_denied",
+}
+"""Kinds that are levels of the same thing: what has expired does not expire soon any more, and nothing is over."""
+
+OVER = "alarm_over"
+"""The kind of the message that an alarm is over."""
+_ENDS_UNTOLD = frozenset({"promotion_due", "window_overridden"})
+"""Alarms that tell of something that was done, or asks for nothing: that they end says nothing."""
+_AFTERWARDS: Mapping[str, str] = {
+    "approval_needed": (
+        "The request does not wait any more: it was issued, denied or withdrawn, and no reminder follows. If it was "
+        "withdrawn, another message says what is left to do at the CA."
+    ),
+    "messages_undelivered": "What was given up is not sent again: `fas-evidence notify list` lists it.",
+    "unknown_signer": "For a day no such evidence came, or its key is known now.",
+}
 
 
 def alarm_fact(alarm: Alarm, raised_at: datetime, *, risen: bool = False) -> str:
@@ -76,8 +103,6 @@ def alarm_fact(alarm: Alarm, raised_at: datetime, *, risen: bool = False) -> str
 def alarm_message(alarm: Alarm, *, raised_at: datetime, risen: bool = False) -> Message:
     """What is told of this alarm, raised at `raised_at` (UTC); `risen`: of its being more severe than it was."""
     about = About(alarm.about) if alarm.about in tuple(About) else About.SERVICE
-    title = f"{alarm.entity_id}: {_TITLES.get(alarm.kind, alarm.kind.replace('_', ' '))}"
-    number = dict(alarm.facts).get(REQUEST_NUMBER)
     return Message(
         fact=alarm_fact(alarm, raised_at, risen=risen),
         kind=alarm.kind,
@@ -85,12 +110,39 @@ def alarm_message(alarm: Alarm, *, raised_at: datetime, risen: bool = False) -> 
         subject=alarm.entity_id,
         severity=alarm.severity,
         audience=Audience.APPROVERS if alarm.kind in FOR_APPROVERS else Audience.OPERATORS,
-        title=title if number is None else f"{title} (request {number})",
+        title=f"{alarm.entity_id}: {_what(alarm)}",
         paragraphs=(_without_todo(alarm), *alarm.more),
-        facts=((_SUBJECTS[about], alarm.entity_id), *alarm.facts, ("Since", instant_text(raised_at))),
-        todo=alarm.todo,
+        facts=((_SUBJECTS[about], alarm.entity_id), *alarm.facts, (_SINCE, instant_text(raised_at))),
+        todo=alarm.todo or _todo(alarm),
         urgent=alarm.severity is Severity.CRITICAL,
     )
+
+
+def _what(alarm: Alarm) -> str:
+    """What it is about in a few words, with how many days are left where that is its level."""
+    level = _LEVEL.fullmatch(alarm.key)
+    what = title_text(alarm.kind)
+    if level is not None and level["days"] is not None:
+        days = "a day" if level["days"] == "1" else f"{level['days']} days"
+        what = f"{what.removesuffix(' soon')} within {days}"
+    return _numbered(what, alarm.facts)
+
+
+def _numbered(what: str, facts: Sequence[tuple[str, str]]) -> str:
+    number = dict(facts).get(REQUEST_NUMBER)
+    return what if number is None else f"{what} (request {number})"
+
+
+def title_text(kind: str) -> str:
+    """An alarm of this kind in a few words."""
+    return _TITLES.get(kind, kind.replace("_", " "))
+
+
+def _todo(alarm: Alarm) -> tuple[str, ...]:
+    """Where everything about an identity provider is seen; what to do is in the text of its alarms."""
+    if alarm.about != About.IDP:
+        return ()
+    return (f"See how it stands: `fas-evidence idp show {shlex.quote(alarm.entity_id)}`.",)
 
 
 def _without_todo(alarm: Alarm) -> str:
@@ -103,9 +155,51 @@ def worth_telling(raised: Sequence[Alarm]) -> tuple[Alarm, ...]:
 
     Where several levels of the same thing are reached at once, as at a first look, that is the last, the closest.
     """
-    last: dict[tuple[str, ...], Alarm] = {}
-    for each in raised:
-        level = _LEVEL.fullmatch(each.key)
-        thing = ("key", each.key) if level is None else ("level of", level["thing"] or "")
-        last[each.about, each.kind, each.entity_id, *thing] = each
-    return tuple(last.values())
+    return tuple({thing_of(each): each for each in raised}.values())
+
+
+def thing_of(alarm: Alarm) -> tuple[str, str, str, str]:
+    """What the alarm is a level of: the same for all levels, and for the kinds that follow each other."""
+    level = _LEVEL.fullmatch(alarm.key)
+    key = alarm.key if level is None else level["thing"] or ""
+    return alarm.about, _WORSE.get(alarm.kind, alarm.kind), alarm.entity_id, key
+
+
+def end_is_told(alarm: Alarm) -> bool:
+    """Whether people who were told of it are told that it is over."""
+    return alarm.kind not in _ENDS_UNTOLD
+
+
+def over_message(
+    told: Message, *, raised_at: datetime, cleared_at: datetime, urgent: bool, standing: Collection[str]
+) -> Message:
+    """What is told when nothing is left of what `told` told of, first raised and last cleared then (UTC).
+
+    `urgent`: those were told who are told of what is urgent alone. `standing` are the kinds of alarms that stand about
+    the same subject.
+    """
+    what = _numbered(title_text(told.kind), told.facts)
+    stood = span_text(cleared_at - raised_at)
+    afterwards = _AFTERWARDS.get(_WORSE.get(told.kind, told.kind))
+    still = "; ".join(dict.fromkeys(map(title_text, standing)))
+    return Message(
+        fact=f"over:{told.fact}",
+        kind=OVER,
+        about=told.about,
+        subject=told.subject,
+        severity=Severity.NOTICE,
+        audience=told.audience,
+        title=f"{told.subject}: over: {what}",
+        paragraphs=(
+            f"This is over, after {stood}: {what}.",
+            *(() if afterwards is None else (afterwards,)),
+            f"Another alarm stands: {still}." if still else f"No other alarm stands about {told.subject}.",
+        ),
+        facts=(
+            *(each for each in told.facts if each[0] != _SINCE),
+            ("Alarm", told.kind),
+            (_SINCE, instant_text(raised_at)),
+            ("Until", instant_text(cleared_at)),
+        ),
+        urgent=urgent,
+    )

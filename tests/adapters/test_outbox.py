@@ -422,6 +422,96 @@ def test_an_alarm_that_comes_and_goes_is_told_once_a_day(engine: Engine) -> None
     assert next(each.message.severity for each in stored(engine)) is Severity.CRITICAL
 
 
+def kinds(engine: Engine) -> list[str]:
+    """What was told, oldest first."""
+    return [each.message.kind for each in reversed(stored(engine))]
+
+
+def test_who_was_told_of_an_alarm_hears_once_that_it_is_over_and_how_long_it_stood(engine: Engine) -> None:
+    """An hour after it ended, with its facts, and with what stands besides; not again, nor after a restart."""
+    store = TrustStore(engine)
+    other = replace(ALARM, kind="renewal_failing", key="request")
+    store.sync_alarms([replace(ALARM, facts=(("CA", "ca1"),)), other], NOW, about=FAS)
+    store.sync_alarms([other], NOW + 5 * HOUR, about=FAS)
+    store.sync_alarms([other], NOW + 6 * HOUR - SECOND, about=FAS)
+    assert kinds(engine) == ["server_unreachable", "renewal_failing"]
+    for later in (6 * HOUR, 6 * HOUR + MINUTE, 2 * DAY):
+        TrustStore(engine).sync_alarms([other], NOW + later, about=FAS)
+    (over,) = (each.message for each in stored(engine) if each.message.kind == "alarm_over")
+    assert over.title == "FAS1: over: the FAS server does not answer"
+    assert over.paragraphs == (
+        "This is over, after 5 hours: the FAS server does not answer.",
+        "Another alarm stands: the renewal fails.",
+    )
+    assert (over.severity, over.urgent, over.todo) == (Severity.NOTICE, False, ())
+    facts = dict(over.facts)
+    assert (facts["CA"], facts["Alarm"]) == ("ca1", "server_unreachable")
+    assert (facts["Since"], facts["Until"]) == ("2026-01-01T12:00:00Z", "2026-01-01T17:00:00Z")
+
+
+def test_an_alarm_that_comes_and_goes_is_over_once(engine: Engine) -> None:
+    """Not told at each flap; the whole time counts, from the first to the last."""
+    store = TrustStore(engine)
+    for step in range(20):
+        store.sync_alarms([ALARM] if step % 2 == 0 else [], NOW + step * 30 * MINUTE, about=FAS)
+    end = NOW + 19 * 30 * MINUTE
+    for later in (30 * MINUTE, HOUR, 2 * HOUR):
+        store.sync_alarms([], end + later, about=FAS)
+    assert kinds(engine) == ["server_unreachable", "alarm_over"]
+    assert "over, after 9 hours" in stored(engine)[0].message.paragraphs[0]
+    store.sync_alarms([ALARM], end + 3 * HOUR, about=FAS)
+    assert kinds(engine)[2:] == ["server_unreachable"]
+
+
+def test_the_end_of_an_alarm_that_nobody_was_told_of_is_not_told(engine: Engine) -> None:
+    """One that stood before there were messages ends as silently; so does what tells of an act."""
+    store = TrustStore(engine)
+    act = replace(ALARM, kind="window_overridden")
+    store.sync_alarms([ALARM, act], NOW, about=FAS)
+    with writing(engine) as connection:
+        connection.execute(update(database.alarms).where(database.alarms.c.kind == ALARM.kind).values(told=None))
+    store.sync_alarms([], NOW + HOUR, about=FAS)
+    store.sync_alarms([], NOW + 3 * HOUR, about=FAS)
+    assert "alarm_over" not in kinds(engine)
+
+
+def test_a_level_that_gives_way_to_the_next_is_not_over(engine: Engine) -> None:
+    """30 days, 7 days, expired: over once, when nothing of it stands, for those too who take what is urgent alone."""
+    store = TrustStore(engine)
+    month = replace(ALARM, kind="authcert_expiring", key="ab:30d")
+    week = replace(month, key="ab:7d", severity=Severity.CRITICAL)
+    expired = replace(week, kind="authcert_expired", key="ab")
+    for day, alarms in ((0, [month]), (23, [week]), (30, [expired]), (31, []), (32, []), (33, [])):
+        store.sync_alarms(alarms, NOW + day * DAY, about=FAS)
+        store.sync_alarms(alarms, NOW + day * DAY + 2 * HOUR, about=FAS)
+    assert kinds(engine) == ["authcert_expiring", "authcert_expiring", "authcert_expired", "alarm_over"]
+    over = stored(engine)[0].message
+    assert "over, after 31 days: the authorization certificate has expired" in over.paragraphs[0]
+    assert over.urgent
+
+
+def test_alarms_are_forgotten_90_days_after_they_ended_and_what_told_of_them_not_before(engine: Engine) -> None:
+    """One that stands for half a year is over with all that people were told of it."""
+    store, clock, mail = TrustStore(engine), Clock(), Way()
+    store.sync_alarms([ALARM], NOW, about=FAS)
+    there = courier(engine, (mail,), clock)
+    there.deliver_due()
+    clock.now = NOW + 180 * DAY
+    there.deliver_due()
+    store.sync_alarms([], clock.now, about=FAS)
+    clock.now += 2 * HOUR
+    store.sync_alarms([], clock.now, about=FAS)
+    there.deliver_due()
+    assert [each.message.kind for each in mail.arrived] == ["server_unreachable", "alarm_over"]
+    assert "after 180 days" in mail.arrived[1].message.paragraphs[0]
+    assert kinds(engine) == ["alarm_over"]
+    rows = select(func.count()).select_from(database.alarms)
+    for days, left in ((89, 2), (91, 1)):
+        store.sync_alarms([ALARM] if days == 89 else [], NOW + (180 + days) * DAY, about=FAS)
+        with database.reading(engine) as connection:
+            assert connection.scalar(rows) == left
+
+
 def test_alarms_that_stood_before_there_were_messages_are_not_told_after_the_upgrade(tmp_path: Path) -> None:
     """Revision 0003 keeps open alarms as they are, so that nobody gets a mail for each."""
     url = url_of(tmp_path / "a.db")
@@ -489,7 +579,7 @@ def test_the_alarm_of_undelivered_messages_ends(engine: Engine) -> None:
         clock.now += HOUR
     assert counts[0] == 1
     assert counts[-1] == 0
-    assert [each.message.kind for each in stored(engine)] == ["messages_undelivered", "approval_needed"]
+    assert kinds(engine) == ["approval_needed", "messages_undelivered", "alarm_over"]
 
 
 def test_a_message_that_nobody_tries_is_noticed(engine: Engine) -> None:

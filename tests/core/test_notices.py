@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from evidence_service.notices.alarms import alarm_message, worth_telling
+from evidence_service.notices.alarms import alarm_message, over_message, worth_telling
 from evidence_service.notices.model import About, Audience
 from evidence_service.notices.own_certificates import OwnCertificate, own_certificate_alarms
 from evidence_service.notices.trial import trial_message
@@ -70,6 +70,30 @@ def test_an_alarm_about_a_thing_of_another_release_is_told_all_the_same() -> Non
 
 
 @pytest.mark.parametrize(
+    ("kind", "key", "title"),
+    [
+        ("authcert_expiring", "ab:7d", "FAS1: the authorization certificate expires within 7 days (request 4711)"),
+        ("authcert_expiring", "ab:1d", "FAS1: the authorization certificate expires within a day (request 4711)"),
+        (
+            "approval_needed",
+            "ab:14d",
+            "FAS1: an authorization certificate waits for approval within 14 days (request 4711)",
+        ),
+        ("metadata_depleting", "25%", "FAS1: metadata expires soon (request 4711)"),
+    ],
+)
+def test_a_title_says_how_many_days_are_left(kind: str, key: str, title: str) -> None:
+    """Who sees nothing but subjects tells the first reminder from the last."""
+    assert alarm_message(replace(ALARM, kind=kind, key=key), raised_at=NOW).title == title
+
+
+def test_what_to_do_about_an_identity_provider_names_it_for_a_shell() -> None:
+    """An entity ID is a name from elsewhere: pasted, it is one word."""
+    message = alarm_message(replace(ALARM, about="idp", entity_id="https://x/?a&b", todo=()), raised_at=NOW)
+    assert message.todo == ("See how it stands: `fas-evidence idp show 'https://x/?a&b'`.",)
+
+
+@pytest.mark.parametrize(
     ("keys", "told"),
     [
         (["ab:60d", "ab:30d", "ab:14d"], ["ab:14d"]),
@@ -77,6 +101,7 @@ def test_an_alarm_about_a_thing_of_another_release_is_told_all_the_same() -> Non
         (["50%", "25%", "72h"], ["72h"]),
         (["24h", "ab"], ["24h", "ab"]),
         (["", "urgent"], ["urgent"]),
+        (["ab", "ab:week 1", "ab:expired"], ["ab:expired"]),
     ],
 )
 def test_of_levels_reached_at_once_the_closest_is_told(keys: list[str], told: list[str]) -> None:
@@ -114,6 +139,18 @@ def test_what_does_not_arrive_is_an_alarm_after_an_hour_and_at_once_when_it_is_g
     assert "2 wait and are tried again. The last reason: no route." in alarm.text
     (alarm,) = undelivered_alarms((replace(waits, waiting=0, abandoned=1),), NOW)
     assert "1 was given up" in alarm.text
+
+
+def test_the_end_of_a_request_says_what_may_be_left_and_to_whom() -> None:
+    """To approvers, with the number of the request; it does not claim that nothing is left at the CA."""
+    told = alarm_message(replace(ALARM, key="ab:7d"), raised_at=NOW)
+    over = over_message(told, raised_at=NOW, cleared_at=NOW + 3 * DAY, urgent=False, standing=())
+    assert over.audience is Audience.APPROVERS
+    assert over.title == "FAS1: over: an authorization certificate waits for approval (request 4711)"
+    assert "issued, denied or withdrawn" in over.paragraphs[1]
+    assert over.paragraphs[2] == "No other alarm stands about FAS1."
+    assert ("Pending request", "4711") in over.facts
+    assert over.fact != told.fact
 
 
 def test_a_trial_asks_for_nothing() -> None:

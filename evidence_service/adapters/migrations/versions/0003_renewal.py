@@ -16,6 +16,7 @@ _SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     """Add what renews and what tells people; every alarm so far is about an identity provider."""
     op.add_column("alarms", sa.Column("about", sa.Text(), nullable=False, server_default="idp"))
+    op.add_column("alarms", sa.Column("told", sa.BigInteger()))
     _renewal()
     _messages()
 
@@ -110,6 +111,7 @@ def _messages() -> None:
         sa.Column("jitter", sa.Float(), nullable=False),
         sa.Column("delivered_at", sa.BigInteger()),
         sa.Column("problem", sa.Text()),
+        sa.Column("sent_with", sa.BigInteger()),
         sa.ForeignKeyConstraint(["message_seq"], ["outbox.seq"], name="fk_deliveries_message_seq"),
         sa.PrimaryKeyConstraint("message_seq", "channel", name="pk_deliveries"),
     )
