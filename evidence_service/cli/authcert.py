@@ -20,7 +20,7 @@ from evidence_service.renewal.model import Alert, AskKind, Maintenance, Step
 from evidence_service.renewal.ports import FasAnswerUnknown, FasRefused, FasUnreachable
 from evidence_service.renewal.preflight_model import Check, Verdict
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal_admin.acts import MAX_RESPONSE, NothingToDo, RenewalAdmin, paused_text
+from evidence_service.renewal_admin.acts import MAX_RESPONSE, NothingToDo, RenewalAdmin, SignedAnswer, paused_text
 from evidence_service.renewal_admin.texts import (
     at_server,
     cause_line,
@@ -37,6 +37,7 @@ from evidence_service.renewal_admin.views import (
     check_json,
     condition,
     history_json,
+    issued_json,
     result_text,
     server_json,
     step_json,
@@ -338,20 +339,32 @@ def _would(acts: Sequence[Step]) -> int:
     return ExitCode.DONE
 
 
-def import_response(session: Session, name: str, file: Path, *, note: str, dry_run: bool) -> int:
-    """Bring the signed answer to an offline request."""
+def import_response(session: Session, name: str, file: Path, *, note: str, confirmed: bool, dry_run: bool) -> int:
+    """Bring the signed answer to an offline request, after it was shown and confirmed."""
     content = read_file(file, "response", limit=MAX_RESPONSE)
     with _renewals(session) as admin:
         server = admin.find(name)
         try:
-            act = admin.check_import(server.name, content, datetime.now(UTC))
+            answer = admin.check_import(server.name, content, datetime.now(UTC))
         except Unusable as problem:
             raise BadInput(f"{file}: {str(problem).removeprefix('response: ')}") from problem
+        output.facts(_answer_facts(answer))
         if dry_run:
-            return _would([act])
+            return _would([answer.act])
+        what = f"{server.name}: FAS is given this certificate, and every definition is switched to it once it is proven"
+        confirm(f"{what}. Import?", what, confirmed=confirmed)
         what = "The import of the signed answer"
-        _ask(admin, server.name, AskKind.IMPORT, what, note=note, payload=act.response)
+        _ask(admin, server.name, AskKind.IMPORT, what, note=note, payload=answer.act.response)
     return ExitCode.DONE
+
+
+def _answer_facts(answer: SignedAnswer) -> Iterator[tuple[str, object]]:
+    certificate = answer.certificate
+    for name, member in (("subject", "subject"), ("issuer", "issuer"), ("serial", "serial")):
+        yield name, issued_json(certificate)[member]
+    yield "thumbprint", issued_json(certificate)["thumbprint"]
+    yield "valid", f"{moment(certificate.not_valid_before_utc)} to {moment(certificate.not_valid_after_utc)}"
+    yield "key", f"that of the open request {answer.request.id} (SHA-256 {answer.request.request_key_sha256})"
 
 
 def pause(session: Session, name: str, *, until: str | None, note: str, dry_run: bool) -> int:
@@ -409,16 +422,22 @@ def resume(session: Session, name: str, *, note: str, dry_run: bool) -> int:
     return ExitCode.DONE
 
 
-def history(session: Session, name: str, *, limit: int, form: Output) -> int:
-    """Print what was done at one server, and what people said about it, oldest first."""
+def history(session: Session, name: str | None, *, limit: int, before: str | None, form: Output) -> int:
+    """Print what was done at one server, or at all, and what people said about it, oldest first."""
     now = datetime.now(UTC)
+    try:
+        end = None if before is None else parse_instant(before)
+    except ValueError:
+        problem = "--before: expected a UTC instant such as 2026-01-31T12:00:00Z"
+        raise BadInput(f"{problem}, not {before!r}") from None
     with _renewals(session) as admin:
-        found = admin.history(name, now, limit)
+        found = admin.history(name, now, limit, end)
     if form is Output.JSON:
         output.emit_json([history_json(each) for each in found])
         return ExitCode.DONE
     rows = [
         (
+            *([each.server] if name is None else []),
             each.at,
             entry_text(each),
             "-" if each.attempt is None else result_text(each.attempt),
@@ -427,10 +446,15 @@ def history(session: Session, name: str, *, limit: int, form: Output) -> int:
         )
         for each in found
     ]
-    output.table(("at", "act", "result", "actor", "why"), rows, nothing="Nothing was done at this server yet.")
+    columns = (*(["FAS server"] if name is None else []), "at", "act", "result", "actor", "why")
+    older = "" if end is None else f" before {instant(end)}"
+    output.table(columns, rows, nothing=f"Nothing was done{'' if name is None else ' at this server'} yet{older}.")
+    if len(found) >= limit:
+        output.line(f"Older: --before {instant(found[0].at)}")
     for each in found:
         if each.attempt is not None and each.attempt.finding is not None:
-            output.warning(f"{moment(each.at)}: {at_server(finding_line(each.attempt.finding), each.server)}")
+            where = f"{each.server}, " if name is None else ""
+            output.warning(f"{where}{moment(each.at)}: {at_server(finding_line(each.attempt.finding), each.server)}")
     return ExitCode.DONE
 
 

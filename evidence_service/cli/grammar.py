@@ -817,12 +817,16 @@ def authcert_import(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The signed answer: PKCS #7 (.p7b), DER or PEM.")],
     *,
     note: RenewalNote = "",
+    yes: Yes = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Bring the signed answer to a request that was made as a file."""
+    """Bring the signed answer to a request that was made as a file.
+
+    The certificate in it is shown, with the request that it answers, before you are asked.
+    """
     from evidence_service.cli.authcert import import_response
 
-    return import_response(_session(context), name, file, note=note, dry_run=dry_run)
+    return import_response(_session(context), name, file, note=note, confirmed=yes, dry_run=dry_run)
 
 
 @authcert_app.command("pause")
@@ -856,15 +860,18 @@ def authcert_resume(
 @authcert_app.command("history")
 def authcert_history(
     context: typer.Context,
-    name: FasServerName,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One server; without it, all.")] = None,
     *,
     limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="The latest so many acts.")] = 50,
+    before: Annotated[
+        str | None, typer.Option("--before", metavar="INSTANT", help="Older than this UTC instant.")
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Show what was done at a server, by whom and why."""
+    """Show what was done and said at the FAS servers, or at one, by whom and why."""
     from evidence_service.cli.authcert import history
 
-    return history(_session(context), name, limit=limit, form=output)
+    return history(_session(context), name, limit=limit, before=before, form=output)
 
 
 @authcert_app.command("preflight", epilog=EXIT_CODES)

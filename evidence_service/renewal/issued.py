@@ -59,7 +59,7 @@ def check_offline_response(
 ) -> tuple[Finding, ...]:
     """Whether a PKCS #7 (DER) is the answer to this offline request. Raises nothing."""
     try:
-        found = [each for each in pkcs7.load_der_pkcs7_certificates(response) if _has_key(each, certificate)]
+        found = certificates_for(response, certificate)
     except UNREADABLE as error:
         return (_finding(RenewalReason.RESPONSE_UNREADABLE, "a PKCS #7 in DER", str(error)[:200], "response"),)
     if len(found) != 1:
@@ -71,6 +71,11 @@ def check_offline_response(
         return (*lives, *_parsed(leaf, certificate, policy))
     except UNREADABLE as error:
         return (_finding(RenewalReason.RESPONSE_UNREADABLE, "a readable certificate", str(error)[:200], "response"),)
+
+
+def certificates_for(response: bytes, request: AuthorizationCertificate) -> tuple[x509.Certificate, ...]:
+    """Which certificates of a PKCS #7 (DER) are for the key of this request. Raises what UNREADABLE names."""
+    return tuple(each for each in pkcs7.load_der_pkcs7_certificates(response) if _has_key(each, request))
 
 
 def _listed(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+
 from evidence_service.adapters.outbox import DeliveryState, StoredMessage
 from evidence_service.adapters.renewal_rows import HistoryEntry, ServerStatus
 from evidence_service.notices.undelivered import Undelivered
@@ -274,6 +277,19 @@ def certificate_json(view: CertificateView, now: datetime) -> dict[str, Any]:
     }
 
 
+def issued_json(certificate: x509.Certificate) -> dict[str, Any]:
+    """The certificate of a signed answer, for programs."""
+    return {
+        "subject": certificate.subject.rfc4514_string(),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "serial": f"{certificate.serial_number:x}",
+        "not_before": instant(certificate.not_valid_before_utc),
+        "expires": instant(certificate.not_valid_after_utc),
+        "thumbprint": certificate.fingerprint(SHA1()).hex().upper(),  # noqa: S303 - what Windows shows of certificates
+        "sha256": certificate.fingerprint(SHA256()).hex(),
+    }
+
+
 def step_json(step: Step, observation: Observation | None = None) -> dict[str, Any]:
     """A step for programs, with the cmdlets that it calls as a person would type them."""
     todo = todo_of(step)
@@ -314,6 +330,7 @@ def history_json(entry: HistoryEntry) -> dict[str, Any]:
         "at": instant(entry.at),
     }
     return {
+        "server": entry.server,
         **(said if entry.attempt is None else act_json(entry.attempt)),
         "text": entry_text(entry),
         "actor": entry.actor,

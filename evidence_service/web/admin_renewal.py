@@ -10,7 +10,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import unquote
 
 import msgspec
@@ -25,6 +25,7 @@ from evidence_service.renewal_admin.acts import MAX_RESPONSE, RenewalAdmin, paus
 from evidence_service.renewal_admin.views import (
     check_json,
     history_json,
+    issued_json,
     message_json,
     server_json,
     step_json,
@@ -80,7 +81,7 @@ class TestWish(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     """Which channel, and as whom; without them, all channels and the operators."""
 
     channel: Annotated[str, msgspec.Meta(max_length=256)] | None = None
-    audience: Literal["approvers", "operators"] = "operators"
+    audience: Annotated[str, msgspec.Meta(max_length=256)] = Audience.OPERATORS.value
 
 
 class RenewalApi:
@@ -98,6 +99,7 @@ class RenewalApi:
         server = "/fas-servers/{name}"
         table: tuple[tuple[str, str, Handler], ...] = (
             ("GET", "/fas-servers", self._list),
+            ("GET", "/fas-servers:history", self._histories),
             ("GET", server, self._show),
             ("GET", f"{server}/history", self._history),
             ("POST", f"{server}/renew", self._renew),
@@ -122,13 +124,21 @@ class RenewalApi:
 
     async def _show(self, request: Request, call: Call) -> Answer:
         query_of(request)
-        name = self._name(request)
-        view = await asyncio.to_thread(self._admin.view, name, call.now)
+        view = await asyncio.to_thread(self._admin.view, unquote(request.path_params["name"]), call.now)
         return 200, server_json(view, call.now)
 
     async def _history(self, request: Request, call: Call) -> Answer:
-        limit = _limit(query_of(request, "limit"))
-        found = await asyncio.to_thread(self._admin.history, self._name(request), call.now, limit)
+        return await self._told(request, call, unquote(request.path_params["name"]))
+
+    async def _histories(self, request: Request, call: Call) -> Answer:
+        """Of all servers."""
+        return await self._told(request, call, None)
+
+    async def _told(self, request: Request, call: Call, name: str | None) -> Answer:
+        query = query_of(request, "limit", "before")
+        limit, before = _limit(query), query.get("before")
+        end = None if before is None else _instant("before", before)
+        found = await asyncio.to_thread(self._admin.history, name, call.now, limit, end)
         return 200, {"acts": [history_json(each) for each in found]}
 
     async def _renew(self, request: Request, call: Call) -> Answer:
@@ -199,10 +209,13 @@ class RenewalApi:
         name = self._name(request)
 
         def work() -> Answer:
-            act = self._admin.check_import(name, content, call.now)
+            found = self._admin.check_import(name, content, call.now)
+            certificate = {"certificate": issued_json(found.certificate)}
             if dry_run:
-                return _would(name, [act])
-            return self._asked(name, AskKind.IMPORT, call, note, payload=act.response)
+                status, answer = _would(name, [found.act])
+            else:
+                status, answer = self._asked(name, AskKind.IMPORT, call, note, payload=found.act.response)
+            return status, {**answer, **certificate}
 
         return await asyncio.to_thread(work)
 
@@ -257,6 +270,8 @@ class RenewalApi:
         """Send a test message by one channel or all, now and past the outbox; each channel says what came of it."""
         query_of(request)
         wanted = await json_body(request, TestWish)
+        if wanted.audience not in [each.value for each in Audience]:
+            raise Malformed(f"audience: expected {' or '.join(each.value for each in Audience)}")
         audience = Audience(wanted.audience)
 
         def work() -> list[dict[str, Any]]:

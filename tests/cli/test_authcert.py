@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import open_database
+from evidence_service.adapters.renewal_store import RenewalStore
 from evidence_service.renewal.cmdlets import READING
 from evidence_service.renewal.model import StepKind
 from tests.cli.given import Place, fas_evidence
@@ -183,6 +184,38 @@ def test_a_dry_run_is_refused_as_the_act_would_be(place: Place, renewals: Renewa
     assert f"{FAS1}: A request waits at the CA already" in ran.complaint
 
 
+def test_what_is_asked_for_already_is_not_asked_again(place: Place, renewals: Renewals) -> None:
+    """Neither the act nor its dry run goes on, and nobody is asked for a confirmation in vain."""
+    with database(place) as engine:
+        renewals.tick(engine)
+    fas_evidence("authcert", "renew", FAS1, "--yes")
+    for more in (["--dry-run"], ["--yes"], []):
+        ran = fas_evidence("authcert", "renew", FAS1, *more)
+        assert ran.code == 2
+        assert ran.complaint == f"{FAS1}: renew was asked for already and is not settled; see its status"
+
+
+def test_a_wish_about_a_server_that_never_answered_says_why(place: Place, renewals: Renewals) -> None:
+    """The worker did look, so that starting it is no remedy."""
+    renewals.farm.server(FAS1).unreachable = True
+    with database(place) as engine:
+        renewals.tick(engine)
+    ran = fas_evidence("authcert", "withdraw", FAS1, "--yes")
+
+    assert ran.code == 2
+    assert ran.complaint.startswith(f"{FAS1}: nothing is known of it yet. unreachable: The FAS server did not answer")
+
+
+def test_a_server_that_was_asked_about_is_due_at_once(place: Place, renewals: Renewals) -> None:
+    """Whoever sees a server listed and then lets the worker look once is not told that nobody looked."""
+    fas_evidence("authcert", "status")
+    with database(place) as engine:
+        due = RenewalStore(engine)
+        due.configure([FAS1, FAS2], now=now_utc(), draw=lambda: 1.0)
+
+        assert set(due.due(now_utc())) == {FAS1, FAS2}
+
+
 def test_a_wish_without_a_worker_warns(place: Place, renewals: Renewals) -> None:
     """Where nothing looks at the servers, whoever asks is told which command starts that; a worker silences it."""
     never = fas_evidence("authcert", "renew", FAS1, "--yes")
@@ -317,7 +350,11 @@ def test_an_offline_answer_is_checked_before_it_is_taken(place: Place, renewals:
     other = fas_evidence("authcert", "import", FAS1, place.directory / "other.p7b")
     pem = fas_evidence("authcert", "import", FAS1, place.directory / "other.pem")
     dry = fas_evidence("authcert", "import", FAS1, place.directory / "answer.p7b", "--dry-run")
-    right = fas_evidence("authcert", "import", FAS1, place.directory / "answer.p7b")
+    unsure = fas_evidence("authcert", "import", FAS1, place.directory / "answer.p7b")
+    no = fas_evidence("authcert", "import", FAS1, place.directory / "answer.p7b", stdin=b"no\n", terminal=True)
+    before = fas_evidence("authcert", "status", FAS1, "-o", "json").json["asks"]
+    right = fas_evidence("authcert", "import", FAS1, place.directory / "answer.p7b", stdin=b"y\n", terminal=True)
+    again = fas_evidence("authcert", "import", FAS1, place.directory / "answer.p7b", "--dry-run")
     with database(place) as engine:
         renewals.tick_until(engine, StepKind.IMPORT)
 
@@ -325,7 +362,17 @@ def test_an_offline_answer_is_checked_before_it_is_taken(place: Place, renewals:
     assert "response_unreadable" in other.complaint
     assert "expected a PKCS #7" in pem.complaint
     assert "Import-FasAuthorizationCertificateResponse" in dry.out
-    assert (right.code, right.err) == (0, "")
+    assert (unsure.code, no.code, before) == (2, 1, [])
+    assert "nobody can be asked here: add --yes" in unsure.complaint
+    assert "nothing was changed" in no.err
+    assert right.code == 0
+    for ran in (dry, right):
+        said = ("subject", "issuer", "CN=Corp Issuing CA", "serial", "thumbprint", "valid", "to 20", request.id)
+        assert [each for each in said if each not in ran.out] == []
+    assert (again.code, again.complaint) == (
+        2,
+        f"{FAS1}: import was asked for already and is not settled; see its status",
+    )
 
 
 def certificates_in_use() -> list[dict[str, str]]:
@@ -390,6 +437,35 @@ def test_history_names_who_wanted_each_act_and_why(place: Place, renewals: Renew
     assert pause["until"].startswith(f"{now_utc() + timedelta(days=2):%Y-%m-%dT}")
     said = ("A person asked for it.", "ask for a renewal", "pause the renewal until 20", "upgraded")
     assert [each for each in said if each not in table.out] == []
+
+
+def test_history_of_all_servers_is_one_story(place: Place, renewals: Renewals) -> None:
+    """Without a name, every server's acts in order, page by page; one that was taken out of the file has its own."""
+    fas_evidence("authcert", "pause", FAS1, "--until", "2d")
+    fas_evidence("authcert", "pause", FAS2, "--until", "2d")
+    fas_evidence("authcert", "resume", FAS1)
+    everything = fas_evidence("authcert", "history", "-o", "json").json
+    page = fas_evidence("authcert", "history", "--limit", "2")
+    older = page.out.splitlines()[-1].removeprefix("Older: ").split()
+    rest = fas_evidence("authcert", "history", *older)
+    wrong = fas_evidence("authcert", "history", "--before", "yesterday")
+    renewals.write(FAS1)
+    gone = fas_evidence("authcert", "history", FAS2.upper(), "-o", "json")
+    shown = fas_evidence("authcert", "status", FAS2, "-o", "json")
+
+    assert [(each["server"], each["kind"]) for each in everything] == [
+        (FAS1, "paused"),
+        (FAS2, "paused"),
+        (FAS1, "resumed"),
+    ]
+    assert [line.split()[0] for line in page.out.splitlines()] == ["FAS", FAS2, FAS1, "Older:"]
+    assert [line.split()[0] for line in rest.out.splitlines()] == ["FAS", FAS1]
+    assert (wrong.code, wrong.complaint) == (
+        2,
+        "--before: expected a UTC instant such as 2026-01-31T12:00:00Z, not 'yesterday'",
+    )
+    assert [each["kind"] for each in gone.json] == ["paused"]
+    assert shown.json["condition"] == "not configured"
 
 
 def test_preflight_checks_a_server_and_fails_where_one_is_away(renewals: Renewals) -> None:

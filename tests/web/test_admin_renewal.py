@@ -251,6 +251,9 @@ def test_a_signed_answer_is_brought(tmp_path: Path, *, as_json: bool) -> None:
             path = f"/fas-servers/{FAS1}/import"
             wrong = api.call("POST", path, content=b"no", headers={"Content-Type": "application/pkcs7-mime"})
             form = api.call("POST", path, content=b"no", headers={"Content-Type": "text/plain"})
+            dry = api.call(
+                "POST", f"{path}?dry_run=true", content=content, headers={"Content-Type": "application/pkcs7-mime"}
+            )
             if as_json:
                 right = api.call("POST", path, json={"response": base64.b64encode(content).decode(), "note": "by post"})
             else:
@@ -260,6 +263,10 @@ def test_a_signed_answer_is_brought(tmp_path: Path, *, as_json: bool) -> None:
             refused(wrong, 422, "response_unreadable", "PKCS #7")
             refused(form, 415, "unsupported_media_type", "application/pkcs7-mime")
             assert (right.status_code, right.json()["asked"]) == (202, "import")
+            assert dry.json()["steps"][0]["kind"] == "import"
+            assert dry.json()["certificate"] == right.json()["certificate"]
+            assert "Corp Issuing CA" in dry.json()["certificate"]["issuer"]
+            assert set(dry.json()["certificate"]) >= {"subject", "serial", "not_before", "expires", "thumbprint"}
 
 
 def test_a_pause_is_journalled_and_ends(api: Api) -> None:
@@ -299,6 +306,8 @@ def test_a_test_message_is_sent_by_each_channel(api: Api) -> None:
     assert b"ca@corp.example" in mail.read_bytes()
     assert ("notification_test", "fas-evidence", ACTOR) in api.acts()
     refused(api.call("POST", "/notifications:test", json={"channel": "x"}), 404, "not_found", "configured are mail")
+    said = "audience: expected approvers or operators"
+    refused(api.call("POST", "/notifications:test", json={"audience": "all"}), 400, "malformed", said)
 
 
 def test_a_channel_that_fails_is_told(api: Api) -> None:
@@ -334,6 +343,20 @@ def test_messages_are_listed(api: Api) -> None:
     for limit in ("0", "501", "00000000019999", "000000001" + "9" * 5000):
         said = "limit: expected a number from 1 to 500"
         refused(api.call("GET", f"/notifications?limit={limit}"), 400, "malformed", said)
+
+
+def test_history_of_all_servers_can_be_read_on(api: Api) -> None:
+    """Each act names its server; `before` goes on where a page began."""
+    for name in (FAS1, FAS2):
+        api.call("POST", f"/fas-servers/{name}/pause")
+    acts = api.call("GET", "/fas-servers:history").json()["acts"]
+    (last,) = api.call("GET", "/fas-servers:history?limit=1").json()["acts"]
+    (first,) = api.call("GET", f"/fas-servers:history?limit=1&before={last['at']}").json()["acts"]
+
+    assert [each["server"] for each in acts] == [FAS1, FAS2]
+    assert acts == [first, last]
+    refused(api.call("GET", "/fas-servers:history?before=now"), 400, "malformed", "before: expected a UTC instant")
+    refused(api.call("GET", "/fas-servers/fas9/history"), 404, "not_found", f"configured are {FAS1}, {FAS2}")
 
 
 def test_unknown_members_are_refused(api: Api) -> None:
