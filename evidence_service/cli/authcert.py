@@ -124,6 +124,8 @@ def _print_servers(views: Sequence[ServerView], now: datetime) -> None:
 def _needs(view: ServerView, now: datetime) -> Iterator[str]:
     """What is wrong with a server, and what a person should do about it."""
     step, todo = view.status.step, todo_now(view, now)
+    if view.status.damage is not None:
+        yield view.status.damage
     if view.status.problem is not None:
         yield at_server(finding_line(view.status.problem), view.status.name)
     if todo is not None:
@@ -229,9 +231,12 @@ def _print_certificates(view: ServerView, now: datetime) -> None:
     ]
     columns = ("certificate", "status", "used by", "expires", "left", "renews at", "request", "CA")
     nothing = "The server has no authorization certificate."
-    if view.status.observed_at is None:
-        unseen = "the worker looks at the server: fas-evidence work"
-        why = unseen if view.status.problem is None else "the server did not answer usably, see the last error"
+    if view.status.observation is None:
+        why = "the worker looks at the server: fas-evidence work"
+        if view.status.problem is not None:
+            why = "the server did not answer usably, see the last error"
+        elif view.status.damage is not None:
+            why = "what is stored of it cannot be read, see the warning"
         nothing = f"No certificate is known; {why}"
     output.table(columns, rows, nothing=nothing)
     for each in view.certificates:

@@ -256,6 +256,8 @@ class RenewalAdmin:
         if observation is None:
             if kind is AskKind.RENEW:
                 return ()
+            if status.damage is not None:
+                raise Conflict(f"{server.name}: {status.damage}")
             if status.problem is not None:
                 raise Conflict(f"{server.name}: nothing is known of it yet. {finding_line(status.problem)}")
             raise Conflict(f"{server.name}: the worker has not looked at this server yet; start it and see its status")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from evidence_service.adapters.config_store import ConfigStore
-from evidence_service.adapters.database import open_database
+from evidence_service.adapters.database import fas_servers, open_database, writing
 from evidence_service.adapters.renewal_store import RenewalStore
 from evidence_service.renewal.cmdlets import READING
 from evidence_service.renewal.model import StepKind
@@ -204,6 +204,25 @@ def test_a_wish_about_a_server_that_never_answered_says_why(place: Place, renewa
 
     assert ran.code == 2
     assert ran.complaint.startswith(f"{FAS1}: nothing is known of it yet. unreachable: The FAS server did not answer")
+
+
+def test_what_cannot_be_read_is_not_called_nothing(place: Place, renewals: Renewals) -> None:
+    """A row that was changed from outside: certificates are unknown, not absent, and each command says the remedy."""
+    with database(place) as engine:
+        renewals.tick(engine)
+        with writing(engine) as connection:
+            connection.execute(update(fas_servers).values(observation="{}"))
+    listed = fas_evidence("authcert", "status")
+    shown = fas_evidence("authcert", "status", FAS1)
+    wish = fas_evidence("authcert", "withdraw", FAS1, "--yes")
+
+    assert "No certificate is known; what is stored of it cannot be read" in shown.out
+    assert "has no authorization certificate" not in shown.out
+    assert wish.code == 2
+    for said in (listed.err, shown.err, wish.err):
+        assert f"{FAS1}" in said
+        assert "was changed from outside" in said
+        assert "restore a backup" in said
 
 
 def test_a_server_that_was_asked_about_is_due_at_once(place: Place, renewals: Renewals) -> None:
