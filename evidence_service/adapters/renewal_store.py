@@ -199,6 +199,16 @@ class RenewalStore:
                 first_usable=_first_usable(row),
             )
 
+    def anchor(self, server: str, *, epoch: int, now: datetime) -> None:
+        """As the port says; the journal keeps the instants as they were. Raises NotFound."""
+        with writing(self._engine) as connection:
+            self._leases.check(connection, LEASE, epoch, now)
+            first = _first_usable(_server_row(connection, server))
+            _set(connection, server, first_usable=encode_instants({key: min(at, now) for key, at in first.items()}))
+            for column in (renewal_acts.c.at, renewal_acts.c.result_at, renewal_asks.c.at):
+                later = (column.table.c.server == server, column > now)
+                connection.execute(update(column.table).where(*later).values({column: now}))
+
     def neighbours(self, server: str, now: datetime) -> tuple[Neighbour, ...]:
         """The other configured servers as last seen. One whose rows are damaged does not serve."""
         others = [name for name in self._active or () if name != server]
@@ -351,7 +361,7 @@ class RenewalStore:
             }
             if row.failures > 0 and _nothing_is_left(connection, row, observation):
                 values |= {"failures": 0, "not_before": None}
-            if not _is_same_step(row, step):
+            if not _is_same_step(row, step) or row.step_since is None or row.step_since > now:
                 values["step_since"] = now
             _set(connection, server, **values)
 
@@ -367,7 +377,7 @@ class RenewalStore:
                 server,
                 problem=finding.reason.value,
                 problem_text=encode_finding(finding),
-                problem_since=row.problem_since or now,
+                problem_since=min(row.problem_since or now, now),
                 misses=misses,
                 next_tick_at=again,
             )
@@ -662,6 +672,7 @@ def _is_mid_switch(connection: Connection, server: str, now: datetime) -> bool:
         renewal_acts.c.server == server,
         renewal_acts.c.kind.in_(kinds),
         renewal_acts.c.at > now - SWITCH_HOLD,
+        renewal_acts.c.at < now + SWITCH_HOLD,  # later ones were begun by a clock that was wrong
         _OPEN,
     )
     return connection.execute(statement.limit(1)).first() is not None

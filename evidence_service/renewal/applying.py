@@ -212,12 +212,13 @@ def unknown_status(situation: Situation, strange: list[AuthorizationCertificate]
 
 
 def _unseen(situation: Situation) -> Step | None:
-    """A request that FAS confirmed and does not list yet."""
+    """A request that FAS confirmed and did not list yet when it was read."""
     for certificate_id, requested in situation.past.requests.items():
         listed_by = requested.at + situation.policy.answer_grace
         gone = certificate_id in situation.past.withdrawn or certificate_id in situation.past.moved
-        if situation.entry(certificate_id) is None and not gone and situation.now < listed_by:
-            return Rest(reason=RenewalReason.ANSWER_UNKNOWN, until=listed_by)
+        if situation.entry(certificate_id) is None and not gone and situation.observation.at < listed_by:
+            until = max(listed_by, situation.now + situation.policy.poll)
+            return Rest(reason=RenewalReason.ANSWER_UNKNOWN, until=until)
     return None
 
 

@@ -186,9 +186,10 @@ def _neighbours(situation: Situation, limit: datetime | None) -> Step | None:
 def soak_ends(situation: Situation) -> datetime | None:
     """When the old certificates are no longer the way back; None where nothing was verified."""
     new = situation.successor
-    began = situation.past.verified.get(new.id) if new is not None else None
-    if new is None or began is None:
+    tested = situation.past.verified.get(new.id) if new is not None else None
+    if new is None or tested is None:
         return None
+    began = tested.result_at or tested.at
     return began + soak_of(situation.policy, lifetime_of(new, situation.attempts, situation.policy))
 
 

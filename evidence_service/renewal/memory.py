@@ -34,11 +34,15 @@ VERIFY_TRIES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setback:
-    """A request that came to nothing, or a certificate that is not used (again), since `at` (UTC), and why."""
+    """A request that came to nothing, or a certificate that is not used (again), since `at` (UTC), and why.
+
+    `seq` is that of the act that led to it.
+    """
 
     certificate_id: str
     reason: RenewalReason
     at: datetime
+    seq: int
     finding: Finding | None = None
 
     @property
@@ -54,6 +58,7 @@ class Requested:
 
     step: Request
     at: datetime
+    seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,7 @@ class Move:
 
     step: Switch | RollBack
     at: datetime
+    seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +80,7 @@ class Recalled:
     since the last switch to it; `retested` whether there was a second since the newest switch. `entered_for` is the
     certificate for which we put the server into maintenance and have not yet left it; `refused_for` the same where FAS
     answered that it did not. `given_up` are certificates that nothing is switched to (again); `setbacks` what counts
-    towards the limit of denials since `reset` (the last success or a person's wish).
+    towards the limit of denials since `reset` (the seq of the last success, or of what a person wanted; else 0).
     """
 
     unanswered: tuple[Attempt, ...]
@@ -83,13 +89,13 @@ class Recalled:
     moves: tuple[Move, ...]
     proofs: Mapping[str, Attempt]
     verifications: Mapping[str, Attempt]
-    verified: Mapping[str, datetime]
+    verified: Mapping[str, Attempt]
     retested: bool
     entered_for: str | None
     refused_for: str | None
     given_up: Mapping[str, Setback]
     setbacks: tuple[Setback, ...]
-    reset: datetime | None
+    reset: int
 
     @property
     def switched_to(self) -> str | None:
@@ -126,12 +132,14 @@ def recall(attempts: Attempts) -> Recalled:
     acts = sorted(attempts.acts, key=lambda each: each.seq)
     done = [each for each in acts if each.result is Result.DONE]
     requests = {
-        each.certificate_id: Requested(step=each.step, at=each.at)
+        each.certificate_id: Requested(step=each.step, at=each.at, seq=each.seq)
         for each in done
         if isinstance(each.step, Request) and each.certificate_id is not None
     }
     moves = tuple(
-        Move(step=each.step, at=each.result_at or each.at) for each in done if isinstance(each.step, (Switch, RollBack))
+        Move(step=each.step, at=each.result_at or each.at, seq=each.seq)
+        for each in done
+        if isinstance(each.step, (Switch, RollBack))
     )
     answered = list(_answered(acts))
     proofs = {each.step.certificate_id: each for each in answered if isinstance(each.step, Prove)}
@@ -156,6 +164,13 @@ def recall(attempts: Attempts) -> Recalled:
     )
 
 
+def is_ahead(attempts: Attempts, now: datetime) -> bool:
+    """Whether anything is remembered from later than `now`: the clock was set back since, or was another machine's."""
+    instants = [instant for each in attempts.acts for instant in (each.at, each.result_at or each.at)]
+    instants += [each.at for each in attempts.asks]
+    return any(each > now for each in (*instants, *attempts.first_usable.values()))
+
+
 def in_vain(attempt: Attempt) -> bool:
     """Whether FAS refused the act, or gave no answer and did not do it; a crash of our own is neither."""
     return attempt.result is Result.FAILED or (attempt.result is Result.NOT_DONE and attempt.finding is not None)
@@ -176,10 +191,10 @@ def _answered(acts: Iterable[Attempt]) -> Iterator[Attempt]:
             yield each
 
 
-def _verifications(answered: list[Attempt]) -> tuple[dict[str, Attempt], dict[str, datetime]]:
-    """The last answered test of each certificate since the last switch to it, and when the first one succeeded."""
+def _verifications(answered: list[Attempt]) -> tuple[dict[str, Attempt], dict[str, Attempt]]:
+    """The last answered test of each certificate since the last switch to it, and the first that succeeded."""
     last: dict[str, Attempt] = {}
-    first: dict[str, datetime] = {}
+    first: dict[str, Attempt] = {}
     for each in answered:
         if isinstance(each.step, Switch) and each.result is Result.DONE:
             last.pop(each.step.after, None)
@@ -187,7 +202,7 @@ def _verifications(answered: list[Attempt]) -> tuple[dict[str, Attempt], dict[st
         elif isinstance(each.step, Verify):
             last[each.step.certificate_id] = each
             if each.result is Result.DONE:
-                first.setdefault(each.step.certificate_id, each.result_at or each.at)
+                first.setdefault(each.step.certificate_id, each)
     return last, first
 
 
@@ -241,18 +256,16 @@ def _setback(certificate_id: str, reason: RenewalReason, attempt: Attempt) -> Se
     if finding is None and isinstance(attempt.step, Prove):
         finding = next(iter(attempt.step.findings), None)
     # The intent's time, which does not depend on when a lost answer was found out.
-    return Setback(certificate_id=certificate_id, reason=reason, at=attempt.at, finding=finding)
+    return Setback(certificate_id=certificate_id, reason=reason, at=attempt.at, seq=attempt.seq, finding=finding)
 
 
-def _reset(done: list[Attempt], given_up: Mapping[str, Setback], verified: Mapping[str, datetime]) -> datetime | None:
-    ends = [at for certificate_id, at in verified.items() if certificate_id not in given_up]
-    ends += [each.at for each in done if isinstance(each.step, Request) and each.step.reason is RenewalReason.ASKED]
-    return max(ends, default=None)
+def _reset(done: list[Attempt], given_up: Mapping[str, Setback], verified: Mapping[str, Attempt]) -> int:
+    ends = [each.seq for certificate_id, each in verified.items() if certificate_id not in given_up]
+    ends += [each.seq for each in done if isinstance(each.step, Request) and each.step.reason is RenewalReason.ASKED]
+    return max(ends, default=0)
 
 
-def _setbacks(
-    withdrawals: list[Attempt], given_up: Mapping[str, Setback], reset: datetime | None
-) -> tuple[Setback, ...]:
+def _setbacks(withdrawals: list[Attempt], given_up: Mapping[str, Setback], reset: int) -> tuple[Setback, ...]:
     withdrawn = [
         _setback(each.step.certificate_id, each.step.reason, each)
         for each in withdrawals
@@ -260,6 +273,6 @@ def _setbacks(
     ]
     # One that was given up and then withdrawn is one setback: the earlier.
     first: dict[str, Setback] = {}
-    for each in sorted((*withdrawn, *given_up.values()), key=lambda each: each.at):
+    for each in sorted((*withdrawn, *given_up.values()), key=lambda each: each.seq):
         first.setdefault(each.certificate_id, each)
-    return tuple(each for each in first.values() if reset is None or each.at >= reset)
+    return tuple(each for each in first.values() if each.seq >= reset)

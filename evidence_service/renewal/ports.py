@@ -63,6 +63,12 @@ class RenewalMemory(Protocol):
     def attempts(self, server: str) -> Attempts:
         """Everything remembered of one server."""
 
+    def anchor(self, server: str, *, epoch: int, now: datetime) -> None:
+        """Let what is remembered from later than `now` count from now on, so that no wait for it lasts longer.
+
+        A clock that was set back by days would make each wait as much longer; which act came first is told by `seq`.
+        """
+
     def neighbours(self, server: str, now: datetime) -> tuple[Neighbour, ...]:
         """The other configured servers as last seen."""
 

@@ -72,7 +72,7 @@ def preview_renewal(
 
 def _as_asked(observation: Observation, attempts: Attempts, policy: RenewalPolicy, now: datetime) -> Attempts:
     """What would be remembered: nothing is open, and a person asks for a renewal."""
-    known = {each.attempt.seq: each for each in reconcile(observation, attempts, policy, now)}
+    known = {each.attempt.seq: each for each in reconcile(observation, attempts, policy)}
     acts = tuple(
         replace(each, result=known[each.seq].result, certificate_id=known[each.seq].certificate_id)
         if each.seq in known

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from evidence_service.renewal.issued import same_authority
 from evidence_service.renewal.model import (
@@ -35,6 +35,8 @@ from evidence_service.renewal.model import (
 
 SETTLES = timedelta(minutes=3)
 """How long a change whose answer was lost may still show."""
+RUNS_ON = timedelta(minutes=5)
+"""How long a call may last that a process began which died or lost its lease: when it ended is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +48,17 @@ class Resolution:
     certificate_id: str | None = None
 
 
-def reconcile(
-    observation: Observation, attempts: Attempts, policy: RenewalPolicy, now: datetime
-) -> tuple[Resolution, ...]:
+def reconcile(observation: Observation, attempts: Attempts, policy: RenewalPolicy) -> tuple[Resolution, ...]:
     """Everything that `observation` settles of acts without a known answer; what it does not settle is left out.
 
-    `observation` must have been read after the acts ended.
+    Time is that of the observation: however long ago it was read, it says nothing of what came later.
     """
     taken = {each.certificate_id for each in attempts.acts if each.certificate_id is not None}
     found = []
     for each in sorted(attempts.acts, key=lambda each: each.seq):
         if each.result not in (None, Result.UNKNOWN):
             continue
-        passed = now - (each.result_at or each.at)
+        passed = observation.at - (each.result_at or each.at)
         resolution = _resolve(observation, each, frozenset(taken), policy, passed)
         if resolution is not None:
             found.append(resolution)
@@ -80,7 +80,8 @@ def _resolve(
     done = _is_done(observation, attempt)
     if done is None and late and isinstance(attempt.step, EnterMaintenance):
         done = True  # so that the server is taken out again, whatever else comes
-    if not done and not (late if done is None else passed >= min(SETTLES, policy.answer_grace)):
+    settles = SETTLES if attempt.result is Result.UNKNOWN else SETTLES + RUNS_ON
+    if not done and not (late if done is None else passed >= min(settles, policy.answer_grace)):
         return None
     return Resolution(attempt=attempt, result=Result.DONE if done else Result.NOT_DONE)
 

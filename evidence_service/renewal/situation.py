@@ -131,7 +131,7 @@ def weigh(observation: Observation, attempts: Attempts, policy: RenewalPolicy, n
         for each in observation.definitions
         if each.authorization_certificate and each.name != test_definition
     }
-    given_up = {**_disowned(observation, past, now), **past.given_up}
+    given_up = {**_disowned(observation, past), **past.given_up}
     bare = Situation(
         observation=observation,
         attempts=attempts,
@@ -174,7 +174,7 @@ def _urgency(observation: Observation, certificate_id: str) -> tuple[int, float,
     return 2, each.expires.timestamp() if each.expires is not None else float("inf"), certificate_id
 
 
-def _disowned(observation: Observation, past: Recalled, now: datetime) -> dict[str, Setback]:
+def _disowned(observation: Observation, past: Recalled) -> dict[str, Setback]:
     """Certificates that we switched to and that a person moved a definition back from, or removed."""
     found: dict[str, Setback] = {}
     for definition in observation.definitions:
@@ -188,8 +188,8 @@ def _disowned(observation: Observation, past: Recalled, now: datetime) -> dict[s
             reason = RenewalReason.DEFINITION_NAMES_MISSING
         else:
             continue
-        moved = [each.at for each in past.moves if each.step == last]
-        found[last.after] = Setback(certificate_id=last.after, reason=reason, at=max(moved, default=now))
+        newest = max((each for each in past.moves if each.step == last), key=lambda each: each.seq)
+        found[last.after] = Setback(certificate_id=last.after, reason=reason, at=newest.at, seq=newest.seq)
     return found
 
 
@@ -216,17 +216,15 @@ def _setbacks(situation: Situation, given_up: Mapping[str, Setback]) -> tuple[Se
     for certificate_id, requested in past.requests.items():
         known = certificate_id in past.moved | past.withdrawn | set(given_up)
         if not known and situation.entry(certificate_id) is None:
-            gone = Setback(certificate_id=certificate_id, reason=RenewalReason.WITHDRAWN, at=requested.at)
+            gone = Setback(
+                certificate_id=certificate_id, reason=RenewalReason.WITHDRAWN, at=requested.at, seq=requested.seq
+            )
             found.setdefault(certificate_id, gone)
     for each in given_up.values():
         if each.reason is RenewalReason.NOT_READ_BACK:
             found.setdefault(each.certificate_id, each)
-    counted = [
-        each
-        for each in found.values()
-        if (past.reset is None or each.at >= past.reset) and (ask is None or each.at >= ask.at)
-    ]
-    return tuple(sorted(counted, key=lambda each: each.at))
+    counted = [each for each in found.values() if each.seq >= past.reset and (ask is None or each.at >= ask.at)]
+    return tuple(sorted(counted, key=lambda each: each.seq))
 
 
 def _may_serve(situation: Situation, each: AuthorizationCertificate) -> bool:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from evidence_service.renewal.cmdlets import CMDLETS, READING, SIDES, Cmdlet, point_of
 from evidence_service.renewal.farm import FasServer
+from evidence_service.renewal.memory import is_ahead
 from evidence_service.renewal.model import (
     ACTS,
     REPORT_COUNTS,
@@ -122,7 +123,10 @@ class Ticker:
     def _reconciled(self, server: FasServer, observation: Observation) -> Attempts:
         """What is remembered, with what this observation tells about unanswered acts and settled wishes."""
         attempts, now = self.memory.attempts(server.name), self.clock()
-        resolutions = reconcile(observation, attempts, server.policy, now)
+        if is_ahead(attempts, now):
+            self.memory.anchor(server.name, epoch=self.epoch, now=now)
+            attempts = self.memory.attempts(server.name)
+        resolutions = reconcile(observation, attempts, server.policy)
         for each in resolutions:
             self.memory.resolve(server.name, each.attempt, each.result, each.certificate_id, epoch=self.epoch, now=now)
         if resolutions:

@@ -35,6 +35,7 @@ from evidence_service.adapters.renewal_rows import (
     decode_observation,
     decode_step,
     encode_finding,
+    encode_instants,
     encode_observation,
     encode_step,
     why,
@@ -51,6 +52,7 @@ from evidence_service.adapters.renewal_store import (
     RenewalStore,
     back_off,
 )
+from evidence_service.renewal.memory import is_ahead
 from evidence_service.renewal.model import (
     ACTS,
     STEP_KINDS,
@@ -377,7 +379,18 @@ def _missed(world: World, epoch: int, now: datetime) -> None:
     world.store.missed(A, SILENT, epoch=epoch, now=now)
 
 
-WRITES = [_begin, _finish, _resolve, _settle, _saw, _missed]
+def _anchor(world: World, epoch: int, now: datetime) -> None:
+    with writing(world.engine) as connection:
+        ahead = {"first_usable": encode_instants({"old": NOW + 2000 * DAY})}
+        connection.execute(update(fas_servers).where(fas_servers.c.name == A).values(**ahead))
+    try:
+        world.store.anchor(A, epoch=epoch, now=now)
+    except NotLeader:
+        world.plant(fas_servers, first_usable="{}")
+        raise
+
+
+WRITES = [_begin, _finish, _resolve, _settle, _saw, _missed, _anchor]
 
 
 @pytest.mark.parametrize("write", WRITES, ids=lambda each: each.__name__)
@@ -400,6 +413,37 @@ def test_a_process_that_was_overtaken_writes_nothing(
     assert world.store.attempts(A).acts[0].result is None
     write(world, other.epoch, later)
     assert (world.store.status(A), world.journal()) != before
+
+
+def test_what_is_remembered_from_later_counts_from_now_on(world: World) -> None:
+    """A clock was days ahead: acts, open wishes and first sights are moved to now, in their order; others stay."""
+    later = NOW + 10 * DAY
+    world.did(request_for(), Performed(result=Result.DONE, certificate_id="new"), now=NOW - HOUR)
+    world.did(VERIFY, now=later)
+    world.did(VERIFY, server=B, now=later)
+    world.begin(BACK, now=later + HOUR)
+    world.store.ask(A, AskKind.ROLL_BACK, now=later, actor=ACTOR)
+    world.saw(observed(at=later))
+    assert is_ahead(world.store.attempts(A), NOW)
+
+    world.store.anchor(A, epoch=world.epoch, now=NOW)
+
+    attempts = world.store.attempts(A)
+    assert not is_ahead(attempts, NOW)
+    assert [(each.at, each.result_at) for each in attempts.acts] == [(NOW - HOUR,) * 2, (NOW,) * 2, (NOW, None)]
+    assert [each.at for each in attempts.asks] == [NOW]
+    assert attempts.first_usable == {"old": NOW}
+    assert is_ahead(world.store.attempts(B), NOW)
+
+
+def test_since_when_a_server_is_silent_is_never_later_than_now(world: World) -> None:
+    """The alarm counts from then, also where a clock that was ahead wrote it; so does how long a step stands."""
+    world.store.missed(A, SILENT, epoch=world.epoch, now=NOW + 10 * DAY)
+    world.store.missed(A, SILENT, epoch=world.epoch, now=NOW)
+    assert world.store.status(A).problem_since == NOW
+    world.saw(observed(B, at=NOW + 10 * DAY))
+    world.saw(observed(B))
+    assert world.store.status(B).step_since == NOW
 
 
 def test_what_came_of_an_act_is_remembered(world: World) -> None:
@@ -661,6 +705,8 @@ def test_a_neighbour_that_entered_maintenance_since_does_not_serve(world: World)
     assert told().switching, "an open act says so"
     later = world.store.neighbours(A, NOW + SWITCH_HOLD)[0]
     assert not later.switching, "but not for ever"
+    earlier = world.store.neighbours(A, NOW - 10 * DAY)[0]
+    assert not earlier.switching, "nor for as long as a clock was ahead"
 
 
 def test_where_fas_tells_no_maintenance_what_we_did_says_who_serves(world: World) -> None:

@@ -22,9 +22,10 @@ from evidence_service.renewal.model import (
     RollBack,
     Withdraw,
 )
+from evidence_service.renewal.plan import plan_renewal
 from evidence_service.renewal.preview import preview_renewal
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal.reconcile import SETTLES, reconcile
+from evidence_service.renewal.reconcile import RUNS_ON, SETTLES, reconcile
 from tests.renewal.world import (
     DAY,
     HOUR,
@@ -235,8 +236,8 @@ def test_reading_fas_tells(sentence: str, result: Result | None) -> None:
     act, observation, expected = RECONCILED[sentence]
     attempts = did((act, result), until=NOW - MINUTE)
 
-    early = reconcile(observation, attempts, PLAIN, NOW)
-    late = reconcile(observation, attempts, PLAIN, NOW + 14 * MINUTE)
+    early = reconcile(observation, attempts, PLAIN)
+    late = reconcile(replace(observation, at=NOW + 14 * MINUTE), attempts, PLAIN)
 
     shown = [f"{each.result} {each.certificate_id or ''}".strip() for each in early]
     assert shown == ([] if expected == "open" else [expected])
@@ -251,8 +252,8 @@ def test_a_call_that_fas_held_up_may_still_land(act: Act) -> None:
         did((act, Result.UNKNOWN), until=NOW),
     )
 
-    assert reconcile(observation, attempts, PLAIN, NOW + SETTLES - SECOND) == ()
-    (resolution,) = reconcile(observation, attempts, PLAIN, NOW + SETTLES)
+    assert reconcile(replace(observation, at=NOW + SETTLES - SECOND), attempts, PLAIN) == ()
+    (resolution,) = reconcile(replace(observation, at=NOW + SETTLES), attempts, PLAIN)
     assert resolution.result is Result.NOT_DONE
 
 
@@ -260,8 +261,8 @@ def test_a_server_that_may_be_in_maintenance_counts_as_in_it() -> None:
     """Where FAS does not tell, it is taken out again in the end, and never forgotten there."""
     observation = replace(SERVES, maintenance=None)
     attempts = did((ENTER, Result.UNKNOWN), until=NOW)
-    assert reconcile(observation, attempts, PLAIN, NOW + 14 * MINUTE) == ()
-    (resolution,) = reconcile(observation, attempts, PLAIN, NOW + 15 * MINUTE)
+    assert reconcile(replace(observation, at=NOW + 14 * MINUTE), attempts, PLAIN) == ()
+    (resolution,) = reconcile(replace(observation, at=NOW + 15 * MINUTE), attempts, PLAIN)
     assert resolution.result is Result.DONE
 
 
@@ -270,8 +271,27 @@ def test_the_grace_begins_when_the_call_ends() -> None:
     (attempt,) = did((requested(), Result.UNKNOWN), until=NOW).acts
     ended = replace(attempt, result_at=NOW + HOUR)
     attempts = Attempts(jitter=0.0, acts=(ended,))
-    assert reconcile(seen(certificate()), attempts, PLAIN, NOW + HOUR + 14 * MINUTE) == ()
-    (resolution,) = reconcile(seen(certificate()), attempts, PLAIN, NOW + HOUR + 15 * MINUTE)
+    assert reconcile(replace(seen(certificate()), at=NOW + HOUR + 14 * MINUTE), attempts, PLAIN) == ()
+    (resolution,) = reconcile(replace(seen(certificate()), at=NOW + HOUR + 15 * MINUTE), attempts, PLAIN)
+    assert resolution.result is Result.NOT_DONE
+
+
+def test_an_observation_says_nothing_of_what_came_after_it() -> None:
+    """Promise 45: FAS was read a moment after the request began, and reading the rest took an hour."""
+    attempts = did((requested(), None), until=NOW - SECOND)
+    assert reconcile(seen(certificate(), at=NOW), attempts, PLAIN) == ()
+    planned = plan_renewal(seen(certificate(), at=NOW), attempts, PLAIN, NOW + HOUR)
+    assert brief(planned, NOW + HOUR) == "rest answer_unknown +0:00:30"
+    told = did(requested(), until=NOW - SECOND)
+    planned = plan_renewal(seen(certificate(), at=NOW), told, PLAIN, NOW + HOUR)
+    assert brief(planned, NOW + HOUR) == "rest answer_unknown +0:05:00"
+
+
+def test_a_call_may_go_on_after_its_process_died() -> None:
+    """Promise 46: what was only intended may reach FAS minutes later; when a call ended that got no answer is known."""
+    attempts = did((ENTER, None), until=NOW)
+    assert reconcile(seen(certificate(), at=NOW + SETTLES), attempts, PLAIN) == ()
+    (resolution,) = reconcile(seen(certificate(), at=NOW + SETTLES + RUNS_ON), attempts, PLAIN)
     assert resolution.result is Result.NOT_DONE
 
 
@@ -295,14 +315,14 @@ def test_an_answered_act_is_not_touched() -> None:
     """What is known stays known."""
     attempts = did(requested(), (switch(), Result.FAILED), (verified(), Result.NOT_DONE))
 
-    assert reconcile(seen(certificate()), attempts, PLAIN, NOW) == ()
+    assert reconcile(seen(certificate()), attempts, PLAIN) == ()
 
 
 def test_an_id_is_taken_once() -> None:
     """Two unanswered requests cannot both have led to the one new entry."""
     attempts = did((requested(), None), (requested(), Result.UNKNOWN), until=NOW - MINUTE)
 
-    resolved = reconcile(seen(certificate(), new("Pending")), attempts, PLAIN, NOW)
+    resolved = reconcile(seen(certificate(), new("Pending")), attempts, PLAIN)
 
     assert [(each.attempt.seq, each.certificate_id) for each in resolved] == [(1, NEW)]
 

@@ -235,6 +235,17 @@ CASES: dict[str, Case] = {
         ),
         step="alert denied_repeatedly +1:00:00",
     ),
+    "denials before the last success do not count, whatever clock there was": Case(
+        seen=seen(certificate()),
+        did=did(requested(), replace(DENIAL, certificate_id="other"), verified(), every=timedelta(0)),
+        policy=replace(PLAIN, maximum_denials=1),
+        step="request due 0ld",
+    ),
+    "a denial after it counts, though the success was noted by a clock that was ahead (49)": Case(
+        seen=seen(certificate()),
+        did=did(verified("x"), DENIAL, every=-DAY),
+        step="rest denied +23:00:00",
+    ),
     "a person lifts it": Case(
         seen=seen(certificate()),
         did=asking(AskKind.RENEW, did(requested(), DENIAL, requested(), replace(DENIAL, certificate_id="other"))),

@@ -232,10 +232,10 @@ def test_what_is_reconciled_is_settled(policy: object, history: list[Event]) -> 
     world = fresh(policy)
     for event in history:
         happen(world, event)
-    late = world.now + world.policy.answer_grace
+    late = replace(world.observation(), at=world.now + world.policy.answer_grace)
     open_acts = [each for each in world.acts if each.result is None]
 
-    resolved = reconcile(world.observation(), world.attempts(), world.policy, late)
+    resolved = reconcile(late, world.attempts(), world.policy)
 
     assert [each.attempt for each in resolved] == open_acts
     assert {each.result for each in resolved} <= {Result.DONE, Result.NOT_DONE}

@@ -246,7 +246,7 @@ class World:
     def tick(self, fate: Fate = Fate.FINE) -> Step:
         """One look, and at most one act, as the worker does it."""
         observation = self.observation()
-        for each in reconcile(observation, self.attempts(), self.policy, self.now):
+        for each in reconcile(observation, self.attempts(), self.policy):
             self._finish(each.attempt, each.result, each.certificate_id)
         settled = [ask for ask, _ in asks_to_settle(observation, self.attempts(), self.policy, self.now)]
         self.asks = [each for each in self.asks if each not in settled]
