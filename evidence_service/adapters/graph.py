@@ -24,6 +24,7 @@ class GraphChannel:
     """Mail by Microsoft Graph."""
 
     name = "mail"
+    combines = True
 
     def __init__(self, mail: Mail, graph: Graph) -> None:
         """Send as `mail` says, by `graph`."""

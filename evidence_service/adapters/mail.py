@@ -24,6 +24,7 @@ class SmtpChannel:
     """Mail to a mail server, one connection a message."""
 
     name = NAME
+    combines = True
 
     def __init__(self, mail: Mail, smtp: Smtp) -> None:
         """Send as `mail` says, by `smtp`."""
@@ -88,6 +89,7 @@ class PickupChannel:
     """Mail as one .eml file a message."""
 
     name = NAME
+    combines = True
 
     def __init__(self, mail: Mail, pickup: Pickup) -> None:
         """Write to `pickup`."""

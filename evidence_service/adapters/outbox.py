@@ -3,6 +3,9 @@
 A message is written in the transaction of what it tells, and sent from here afterwards: nothing waits for mail. Each is
 delivered on each channel at least once, with the same id however often it is sent. What cannot be delivered is tried
 again for 14 days, at stored times, and then counts as undelivered.
+
+Where people read, messages of one kind that are due together go out as one, by the id of the first. Which those are is
+stored before it is sent, so that it is the same however often it is.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import json
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -26,6 +29,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from evidence_service.adapters.database import alarms, deliveries, outbox, reading, writing
 from evidence_service.adapters.idp_rows import printable
 from evidence_service.adapters.sending import Channel, NotDelivered, Outgoing
+from evidence_service.notices.combined import MOST_COMBINED, combined, may_be_combined
 from evidence_service.notices.model import About, Audience, Message
 from evidence_service.notices.undelivered import KIND, WAITING_ALARM, Undelivered
 from idp_certs.alarms import Severity
@@ -43,6 +47,9 @@ LATE_CHANNEL = timedelta(days=1)
 _IN_HAND = timedelta(minutes=5)
 """How long nobody else takes a delivery that is being tried; a process that died has it tried again after that."""
 _MAX_DOUBLINGS = 6
+TOGETHER = timedelta(minutes=15)
+"""How long the next message of a kind waits for others of it, once people have one: a CA that is down is seen by one
+FAS server after the other."""
 SEND_SECONDS = 120.0
 """How long one channel may keep the others waiting; each step of its protocol has a shorter time of its own."""
 
@@ -59,9 +66,9 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A message on one channel. Times are UTC."""
+    """A message on one channel, or several that go out as one: `seqs` are theirs. Times are UTC."""
 
-    seq: int
+    seqs: tuple[int, ...]
     channel: str
     state: DeliveryState
     attempts: int
@@ -118,11 +125,12 @@ class Outbox:
             for channel, rows in wanted:
                 for row in rows:
                     taken = channel.takes(load_message(row.message))
+                    last = _last_told(connection, channel.name, row) if channel.combines else None
                     values = {
                         "message_seq": row.seq,
                         "channel": channel.name,
                         "state": (DeliveryState.QUEUED if taken else DeliveryState.SKIPPED).value,
-                        "next_attempt_at": now,
+                        "next_attempt_at": now if last is None else min(max(now, last + TOGETHER), now + TOGETHER),
                         "jitter": _jitter(),
                     }
                     connection.execute(upsert(deliveries).values(values).on_conflict_do_nothing())
@@ -133,10 +141,11 @@ class Outbox:
             statement = select(outbox).where(~known, outbox.c.created_at > now - LATE_CHANNEL).order_by(outbox.c.seq)
             return connection.execute(statement).all()
 
-    def take(self, now: datetime, channels: Sequence[str]) -> Delivery | None:
+    def take(self, now: datetime, channels: Sequence[str], combining: Collection[str] = ()) -> Delivery | None:
         """The next delivery that is due, which nobody else takes for a while; None where none is.
 
-        The attempt is counted before it is made, so that a message that ends the process is not tried in a circle.
+        On the channels `combining` all that is due of its kind goes with it. The attempt is counted before it is made,
+        so that a message that ends the process is not tried in a circle.
         """
         due = (
             deliveries.c.state == DeliveryState.QUEUED.value,
@@ -152,10 +161,23 @@ class Outbox:
             row = connection.execute(_joined().where(*due).order_by(*order).limit(1)).first()
             if row is None:
                 return None
-            attempts = row.attempts + 1
-            values = {"attempts": attempts, "next_attempt_at": now + _IN_HAND}
-            connection.execute(update(deliveries).where(*_this(row.message_seq, row.channel)).values(values))
-        return _delivery(row, attempts)
+            together = _joined().where(deliveries.c.channel == row.channel).order_by(deliveries.c.message_seq)
+            if row.sent_with is not None:
+                same = (deliveries.c.sent_with == row.sent_with, deliveries.c.state == DeliveryState.QUEUED.value)
+                rows = connection.execute(together.where(*same)).all()
+            elif row.channel in combining and may_be_combined(_audience(row)):
+                same = (*due, *_kind_of(row), deliveries.c.sent_with.is_(None))
+                rows = connection.execute(together.where(*same).limit(MOST_COMBINED)).all()
+            else:
+                rows = [row]
+            delivery = _delivery(rows, row.attempts + 1)
+            values = {
+                "attempts": delivery.attempts,
+                "next_attempt_at": now + _IN_HAND,
+                "sent_with": row.sent_with or rows[0].message_seq,
+            }
+            connection.execute(update(deliveries).where(*_these(delivery)).values(values))
+        return delivery
 
     def delivered(self, delivery: Delivery, now: datetime) -> None:
         """It has reached the channel."""
@@ -166,7 +188,7 @@ class Outbox:
         with writing(self._engine) as connection:
             connection.execute(
                 update(deliveries)
-                .where(*_this(delivery.seq, delivery.channel))
+                .where(*_these(delivery))
                 .values(problem=printable(problem), next_attempt_at=next_attempt_at)
             )
             if whole_channel:
@@ -179,6 +201,11 @@ class Outbox:
                     )
                     .values(problem=printable(problem), next_attempt_at=next_attempt_at)
                 )
+
+    def separated(self, delivery: Delivery, problem: str, now: datetime) -> None:
+        """What was sent as one, and reached nobody, is sent one by one: what is wrong with one holds up no other."""
+        own = deliveries.c.message_seq
+        self._set(delivery, sent_with=own, next_attempt_at=now, problem=printable(problem))
 
     def abandoned(self, delivery: Delivery, problem: str) -> None:
         """It is not tried again."""
@@ -239,7 +266,7 @@ class Outbox:
             joined = _joined().where(deliveries.c.message_seq.in_([row.seq for row in rows]))
             states: dict[int, list[Delivery]] = {}
             for row in connection.execute(joined.order_by(deliveries.c.channel)):
-                states.setdefault(row.message_seq, []).append(_delivery(row, row.attempts))
+                states.setdefault(row.message_seq, []).append(_delivery([row], row.attempts))
         return tuple(
             StoredMessage(
                 id=row.id,
@@ -249,6 +276,18 @@ class Outbox:
             )
             for row in rows
         )
+
+    def sent_as(self, id_: str) -> tuple[Outgoing, ...]:
+        """What goes out by the ids that begin so: each message with those that are combined with it, uncut."""
+        leads = select(outbox.c.seq).where(outbox.c.id.startswith(id_, autoescape=True))
+        found = []
+        with reading(self._engine) as connection:
+            for lead in connection.scalars(leads.order_by(outbox.c.seq).limit(2)).all():
+                with_it = select(deliveries.c.message_seq).where(deliveries.c.sent_with == lead)
+                statement = select(outbox).where((outbox.c.seq == lead) | outbox.c.seq.in_(with_it))
+                rows = connection.execute(statement.order_by(outbox.c.seq)).all()
+                found.append(_outgoing(next(row.id for row in rows if row.seq == lead), rows))
+        return tuple(found)
 
     def prune(self, now: datetime) -> int:
         """Forget messages older than 90 days of which nothing waits, nor their alarm's end; returns how many."""
@@ -268,7 +307,7 @@ class Outbox:
 
     def _set(self, delivery: Delivery, **values: object) -> None:
         with writing(self._engine) as connection:
-            connection.execute(update(deliveries).where(*_this(delivery.seq, delivery.channel)).values(values))
+            connection.execute(update(deliveries).where(*_these(delivery)).values(values))
 
 
 class Courier:
@@ -285,6 +324,7 @@ class Courier:
         """Deliver by these channels; `clock` answers in UTC. `send_seconds` is for tests."""
         self._outbox = Outbox(engine)
         self._channels = {each.name: each for each in channels}
+        self._combining = frozenset(each.name for each in channels if each.combines)
         self._clock = clock
         self._send_seconds = send_seconds
         self._hanging: dict[str, threading.Thread] = {}
@@ -299,22 +339,30 @@ class Courier:
         self._outbox.prune(self._clock())
         answering, delivered = set(self._channels), 0
         while answering and not stopping():
-            delivery = self._outbox.take(self._clock(), sorted(answering))
+            delivery = self._outbox.take(self._clock(), sorted(answering), self._combining)
             if delivery is None:
                 break
             problem = self._try(delivery)
-            delivered += problem is None
+            delivered += len(delivery.seqs) if problem is None else 0
             if problem is not None and problem.whole_channel:
                 answering.discard(delivery.channel)
         return delivered
 
     def _try(self, delivery: Delivery) -> NotDelivered | None:
-        told = {"channel": delivery.channel, "message": delivery.outgoing.id, "kind": delivery.outgoing.message.kind}
+        told = {
+            "channel": delivery.channel,
+            "message": delivery.outgoing.id,
+            "kind": delivery.outgoing.message.kind,
+            "messages": len(delivery.seqs),
+        }
         problem = self._sent(self._channels[delivery.channel], delivery.outgoing)
         now = self._clock()
         if problem is None:
             self._outbox.delivered(delivery, now)
             _log.info("message_delivered", **told)
+        elif problem.content and len(delivery.seqs) > 1:
+            self._outbox.separated(delivery, str(problem), now)
+            _log.warning("messages_separated", problem=str(problem), **told)
         elif problem.permanent or now - delivery.outgoing.created_at >= GIVEN_UP_AFTER:
             self._outbox.abandoned(delivery, str(problem))
             _log.error("message_abandoned", problem=str(problem), **told)
@@ -349,7 +397,7 @@ def _sent(channel: Channel, outgoing: Outgoing) -> NotDelivered | None:
         return problem
     except Exception as error:  # noqa: BLE001 - one message that cannot be sent must not hold up all others
         _log.exception("message_failed", channel=channel.name, message=outgoing.id)
-        return NotDelivered(f"an internal error, {type(error).__name__}; see the log")
+        return NotDelivered(f"an internal error, {type(error).__name__}; see the log", content=True)
     return None
 
 
@@ -360,27 +408,50 @@ def _wait(delivery: Delivery) -> timedelta:
     return wait * (1 - delivery.jitter / 2)
 
 
-def _this(seq: int, channel: str) -> tuple[Any, ...]:
-    return deliveries.c.message_seq == seq, deliveries.c.channel == channel
+def _these(delivery: Delivery) -> tuple[Any, ...]:
+    return deliveries.c.message_seq.in_(delivery.seqs), deliveries.c.channel == delivery.channel
+
+
+def _kind_of(row: Row[Any]) -> tuple[Any, ...]:
+    return outbox.c.kind == row.kind, outbox.c.audience == row.audience
+
+
+def _audience(row: Row[Any]) -> Audience:
+    return Audience.APPROVERS if row.audience == Audience.APPROVERS.value else Audience.OPERATORS
+
+
+def _last_told(connection: Connection, channel: str, row: Row[Any]) -> datetime | None:
+    """When people last got a message that this one could have been combined with."""
+    if not may_be_combined(_audience(row)):
+        return None
+    statement = select(deliveries.c.delivered_at).join(outbox, outbox.c.seq == deliveries.c.message_seq)
+    same = (*_kind_of(row), deliveries.c.channel == channel, deliveries.c.delivered_at.is_not(None))
+    return connection.scalar(statement.where(*same).order_by(deliveries.c.delivered_at.desc()).limit(1))
 
 
 def _joined() -> Any:  # noqa: ANN401 - its type says nothing
-    columns = (outbox.c.id, outbox.c.kind, outbox.c.message, outbox.c.created_at)
+    columns = (outbox.c.id, outbox.c.kind, outbox.c.audience, outbox.c.message, outbox.c.created_at)
     return select(deliveries, *columns).join(outbox, outbox.c.seq == deliveries.c.message_seq)
 
 
-def _delivery(row: Row[Any], attempts: int) -> Delivery:
+def _delivery(rows: Sequence[Row[Any]], attempts: int) -> Delivery:
+    first = rows[0]
     return Delivery(
-        seq=row.message_seq,
-        channel=row.channel,
-        state=DeliveryState(row.state),
+        seqs=tuple(row.message_seq for row in rows),
+        channel=first.channel,
+        state=DeliveryState(first.state),
         attempts=attempts,
-        jitter=row.jitter,
-        next_attempt_at=row.next_attempt_at,
-        delivered_at=row.delivered_at,
-        problem=row.problem,
-        outgoing=Outgoing(id=row.id, message=load_message(row.message), created_at=row.created_at),
+        jitter=first.jitter,
+        next_attempt_at=first.next_attempt_at,
+        delivered_at=first.delivered_at,
+        problem=first.problem,
+        outgoing=_outgoing(first.id, rows),
     )
+
+
+def _outgoing(id_: str, rows: Sequence[Row[Any]]) -> Outgoing:
+    message = combined([load_message(row.message) for row in rows])
+    return Outgoing(id=id_, message=message, created_at=max(row.created_at for row in rows))
 
 
 def _dump(message: Message) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
@@ -11,10 +13,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evidence_service.adapters.sending import Outgoing, harmless
+from evidence_service.notices.combined import length_of, shortened
 from evidence_service.notices.model import About, Audience, Mail, Message
 from idp_certs.alarms import Severity
 
 MAX_TITLE = 200
+MAX_HTML = 100_000
+"""Bytes: Gmail shows no more than the first 102 KB of a mail."""
 _MAX_HEADER = 900  # RFC 5322 2.1.1 ends at 998
 _LABELS = {Severity.NOTICE: "Notice", Severity.WARNING: "Warning", Severity.CRITICAL: "Urgent"}
 _COLOURS = {Severity.NOTICE: "#1f5fa8", Severity.WARNING: "#9a5b00", Severity.CRITICAL: "#b3261e"}
@@ -54,11 +59,21 @@ def as_html(outgoing: Outgoing) -> str:
     return _environment(html=True).get_template("message.html.j2").render(_values(outgoing))
 
 
+def fitting(outgoing: Outgoing, fits: Callable[[Outgoing], bool], most: int) -> Outgoing:
+    """The message, cut until it fits; tried first with `most` characters. What is cut is said in it."""
+    whole, most = outgoing, min(most, length_of(outgoing.message))
+    while not fits(outgoing):
+        message = shortened(whole.message, most, f"fas-evidence notify show {whole.id}")
+        outgoing, most = replace(whole, message=message), most * 3 // 4
+    return outgoing
+
+
 def as_mail(outgoing: Outgoing, mail: Mail) -> EmailMessage:
-    """The message as a mail (RFC 5322), the same for the same id.
+    """The message as a mail (RFC 5322), the same for the same id, and no longer than mail programs show.
 
     What is for approvers goes to them, with a copy to the operators.
     """
+    outgoing = fitting(outgoing, lambda each: len(as_html(each).encode()) <= MAX_HTML, MAX_HTML)
     message = outgoing.message
     made = EmailMessage(policy=SMTP)
     made["Message-ID"] = f"<{outgoing.id}@{_domain(mail.sender)}>"
@@ -70,7 +85,7 @@ def as_mail(outgoing: Outgoing, mail: Mail) -> EmailMessage:
         made["Cc"] = ", ".join(copies)
     made["Subject"] = f"[{_LABELS[message.severity]}] {title_of(message)}"
     made["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's absence is told to a machine
-    if message.urgent:
+    if message.severity is Severity.CRITICAL:
         made["X-Priority"] = "1"
         made["Importance"] = "high"
     made.set_content(as_text(outgoing), cte="quoted-printable")

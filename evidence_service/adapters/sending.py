@@ -50,6 +50,10 @@ class Channel(Protocol):
     def name(self) -> str:
         """What tells it from others, in the database and in commands."""
 
+    @property
+    def combines(self) -> bool:
+        """Whether people read it, who rather have several messages of one kind in one."""
+
     def takes(self, message: Message) -> bool:
         """Whether this message goes out by it."""
 

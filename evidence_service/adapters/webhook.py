@@ -8,13 +8,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from evidence_service.adapters.https_client import HttpsClient
-from evidence_service.adapters.rendering import title_of
+from evidence_service.adapters.rendering import fitting, title_of
 from evidence_service.adapters.sending import NotDelivered, Outgoing, harmless
 from evidence_service.notices.model import Message, Webhook, WebhookFormat
 from idp_certs.alarms import Severity, instant_text
 
 PREFIX = "webhook:"
-_SLACK_HEADER, _SLACK_TEXT, _SLACK_FIELD, _SLACK_FIELDS = 150, 3000, 2000, 10
+_SLACK_HEADER, _SLACK_TEXT, _SLACK_FIELD, _SLACK_FIELDS, _SLACK_BLOCKS = 150, 3000, 2000, 10, 50
+"""Limits of https://docs.slack.dev/reference/block-kit/blocks."""
 _WRONG_ADDRESS = frozenset({401, 403, 404, 405, 410})
 _TEAMS_COLOURS = {Severity.NOTICE: "Accent", Severity.WARNING: "Warning", Severity.CRITICAL: "Attention"}
 
@@ -25,6 +26,8 @@ class WebhookChannel:
     def __init__(self, webhook: Webhook) -> None:
         """Post to `webhook`."""
         self.name = f"{PREFIX}{webhook.name}"
+        # Programs take each fact by itself.
+        self.combines = webhook.format is not WebhookFormat.JSON
         self._webhook = webhook
         self._client = HttpsClient(
             ca_file=webhook.ca_file, timeout_seconds=webhook.timeout_seconds, allow_http=webhook.allow_http
@@ -39,7 +42,7 @@ class WebhookChannel:
 
         An address that is wrong or is taken away is corrected without the message, which is tried again.
         """
-        content = json.dumps(_FORMATS[self._webhook.format](outgoing)).encode()
+        content = _content(outgoing, self._webhook.format)
         answer = self._client.request(
             "POST",
             self._webhook.url,
@@ -58,6 +61,26 @@ class WebhookChannel:
                 f"{host} answered {status}: it {what}; correct the URL in `url_file`", whole_channel=True
             )
         raise NotDelivered(f"{host} answered {status}: it refuses the message; correct `format`", permanent=True)
+
+
+_MOST: Mapping[WebhookFormat, int] = {
+    WebhookFormat.TEAMS: 14_000,
+    WebhookFormat.SLACK: 12_000,
+    WebhookFormat.JSON: 256_000,
+}
+"""Bytes of a whole message. Teams takes 28 KB (learn.microsoft.com, limits-specifications-teams), counted as UTF-16.
+Slack refuses blocks from about 13 000 characters on (msg_blocks_too_long, slackapi/bolt-js 2509)."""
+
+
+def _content(outgoing: Outgoing, form: WebhookFormat) -> bytes:
+    """What is posted: cut as far as the receiver's limits ask for it."""
+    most = _MOST[form]
+
+    def fits(each: Outgoing) -> bool:
+        made = _FORMATS[form](each)
+        return len(json.dumps(made)) <= most and (form is not WebhookFormat.SLACK or _fits_slack(made))
+
+    return json.dumps(_FORMATS[form](fitting(outgoing, fits, most))).encode()
 
 
 def _json(outgoing: Outgoing) -> Mapping[str, Any]:
@@ -112,14 +135,15 @@ def _rich(*runs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _slack(outgoing: Outgoing) -> Mapping[str, Any]:
-    """Blocks of plain text, in which nothing is markup; limits are Slack's."""
+    """Blocks of plain text, in which nothing is markup."""
     message, title = outgoing.message, title_of(outgoing.message)
-    texts = [harmless(each) for each in message.paragraphs]
+    texts = [harmless(each) for each in message.paragraphs if each]
     if message.todo:
         texts.append("\n".join(f"{number}. {harmless(each)}" for number, each in enumerate(message.todo, 1)))
-    facts = [_plain(f"{harmless(name)}: {harmless(value)}", _SLACK_FIELD) for name, value in message.facts]
-    blocks: list[Mapping[str, Any]] = [{"type": "header", "text": _plain(title, _SLACK_HEADER)}]
-    blocks += [{"type": "section", "text": _plain(each, _SLACK_TEXT)} for each in texts]
+    facts = [_plain(f"{harmless(name)}: {harmless(value)}") for name, value in message.facts]
+    short = title if len(title) <= _SLACK_HEADER else f"{title[: _SLACK_HEADER - 1]}\u2026"
+    blocks: list[Mapping[str, Any]] = [{"type": "header", "text": _plain(short)}]
+    blocks += [{"type": "section", "text": _plain(each)} for each in texts]
     blocks += [
         {"type": "section", "fields": facts[start : start + _SLACK_FIELDS]}
         for start in range(0, len(facts), _SLACK_FIELDS)
@@ -129,9 +153,19 @@ def _slack(outgoing: Outgoing) -> Mapping[str, Any]:
     return {"text": escaped, "blocks": blocks}
 
 
-def _plain(text: str, limit: int) -> Mapping[str, Any]:
-    cut = text if len(text) <= limit else f"{text[: limit - 1]}\u2026"
-    return {"type": "plain_text", "text": cut, "emoji": False}
+def _fits_slack(made: Mapping[str, Any]) -> bool:
+    blocks = made["blocks"]
+    texts = [each["text"]["text"] for each in blocks if "text" in each]
+    fields = [field["text"] for each in blocks for field in each.get("fields", ())]
+    return (
+        len(blocks) <= _SLACK_BLOCKS
+        and max(map(len, texts)) <= _SLACK_TEXT
+        and max(map(len, fields), default=0) <= _SLACK_FIELD
+    )
+
+
+def _plain(text: str) -> Mapping[str, Any]:
+    return {"type": "plain_text", "text": text, "emoji": False}
 
 
 _FORMATS: Mapping[WebhookFormat, Callable[[Outgoing], Mapping[str, Any]]] = {

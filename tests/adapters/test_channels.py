@@ -29,6 +29,7 @@ from evidence_service.notices.model import (
     Webhook,
     WebhookFormat,
 )
+from idp_certs.alarms import Severity
 from tests.adapters.post import (
     APPROVERS,
     MESSAGE,
@@ -122,7 +123,7 @@ def test_a_mail_is_the_same_for_the_same_id() -> None:
 def test_operators_get_what_is_theirs_and_nobody_else_does(plain: MailServer) -> None:
     """What is not for approvers does not reach them; nor does an ordinary message claim to be urgent."""
     (channel,) = open_channels(Channels(mail=mail_by(plain.smtp())))
-    channel.send(replace(OUTGOING, message=replace(MESSAGE, audience=Audience.OPERATORS, urgent=False)))
+    channel.send(replace(OUTGOING, message=replace(MESSAGE, audience=Audience.OPERATORS, severity=Severity.WARNING)))
     assert plain.recipients == [list(OPERATORS)]
     assert plain.mails[0]["X-Priority"] is None
 
@@ -398,11 +399,11 @@ def test_teams_gets_a_card_in_which_nothing_is_markdown(web: WebServer) -> None:
     assert any("[a](http://evil)" in run["text"] and "\\u202e" in run["text"] for run in runs)
 
 
-def test_slack_gets_plain_text_within_its_limits(web: WebServer) -> None:
+def test_slack_gets_plain_text(web: WebServer) -> None:
     """Blocks of plain text; in the notification, which is markup, nothing calls the whole channel."""
     hook = Webhook(name="slack", url=f"{web.url}/hook", format=WebhookFormat.SLACK, ca_file=web.ca_file)
-    facts = tuple((f"name {number}", "v" * 3000) for number in range(23))
-    posted(hook, title=HOSTILE, paragraphs=("p" * 4000,), facts=facts)
+    facts = tuple((f"name {number}", "v" * 100) for number in range(23))
+    posted(hook, title=HOSTILE, paragraphs=("p" * 3000, ""), facts=facts)
     found = web.to("/hook")[0].json
     assert "<!channel>" not in found["text"]
     assert "&lt;!channel&gt;" in found["text"]
@@ -410,9 +411,46 @@ def test_slack_gets_plain_text_within_its_limits(web: WebServer) -> None:
     fields = [block["fields"] for block in found["blocks"] if "fields" in block]
     assert {each["type"] for each in (*texts, *(each for some in fields for each in some))} == {"plain_text"}
     assert len(texts[0]["text"]) <= 150
-    assert max(len(each["text"]) for each in texts) == 3000
+    assert [len(each["text"]) for each in texts[1:]] == [3000, 41]
     assert [len(each) for each in fields] == [10, 10, 3]
-    assert max(len(each["text"]) for some in fields for each in some) == 2000
+
+
+LONG: dict[str, dict[str, Any]] = {
+    "one long paragraph": {"paragraphs": ("p" * 300_000,)},
+    "many paragraphs": {"paragraphs": tuple(f"paragraph {number} " + "p" * 900 for number in range(400))},
+    "many facts": {"facts": tuple((f"name {number}", "v" * 3000) for number in range(100))},
+    "what does not print": {"paragraphs": ("\U000e0001" * 30_000,)},
+    "much to do": {"todo": tuple(f"step {number} " + "s" * 900 for number in range(400))},
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+@pytest.mark.parametrize(("form", "most"), [("teams", 14_000), ("slack", 12_000), ("json", 256_000), ("mail", 100_000)])
+def test_a_message_is_no_longer_than_its_receiver_takes(web: WebServer, what: str, form: str, most: int) -> None:
+    """What is cut is said, with the command that shows all; the first words, and what to do first, are there."""
+    message = replace(MESSAGE, **LONG[what])
+    if form == "mail":
+        mail = as_mail(replace(OUTGOING, message=message), mail_by(Pickup(directory="unused")))
+        content, text = part(mail, "html"), part(mail, "plain")
+        assert "notify show" in content
+    else:
+        hook = Webhook(name="w", url=f"{web.url}/hook", format=WebhookFormat(form), ca_file=web.ca_file)
+        posted(hook, **LONG[what])
+        content = text = web.to("/hook")[0].body.decode()
+    assert len(content.encode()) <= most
+    assert f"`fas-evidence notify show {OUTGOING.id}` shows all of it." in text
+    assert ("step 0" if "todo" in LONG[what] else "Open the console.") in text
+    if form == "slack":
+        blocks = web.to("/hook")[0].json["blocks"]
+        assert len(blocks) <= 50
+        assert max(len(block["text"]["text"]) for block in blocks if "text" in block) <= 3000
+        assert max(len(each["text"]) for block in blocks for each in block.get("fields", [{"text": ""}])) <= 2000
+
+
+def test_a_message_that_fits_is_not_cut(web: WebServer) -> None:
+    """Nobody reads of a cut where there is none."""
+    posted(Webhook(name="w", url=f"{web.url}/hook", format=WebhookFormat.TEAMS, ca_file=web.ca_file))
+    assert "is cut" not in web.to("/hook")[0].body.decode()
 
 
 @pytest.mark.parametrize(

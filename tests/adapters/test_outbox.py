@@ -20,7 +20,7 @@ from evidence_service.adapters.database import open_database, writing
 from evidence_service.adapters.outbox import Courier, DeliveryState, Outbox, StoredMessage, put
 from evidence_service.adapters.sending import NotDelivered, Outgoing
 from evidence_service.adapters.trust_store import TrustStore
-from evidence_service.notices.model import Channels, Message
+from evidence_service.notices.model import Audience, Channels, Message
 from evidence_service.notices.undelivered import undelivered_alarms
 from idp_certs.alarms import Alarm, Severity
 from tests.adapters.given import url_of
@@ -40,6 +40,7 @@ class Way:
     name: str = "mail"
     problem: NotDelivered | Exception | None = None
     urgent_only: bool = False
+    combines: bool = True
     arrived: list[Outgoing] = field(default_factory=list)
     tried: list[datetime] = field(default_factory=list)
     clock: Clock | None = None
@@ -68,11 +69,17 @@ class Clock:
         return self.now
 
 
-def written(engine: Engine, *facts: str, now: datetime = NOW, urgent: bool = False) -> None:
+def written(
+    engine: Engine,
+    *facts: str,
+    now: datetime = NOW,
+    urgent: bool = False,
+    audience: Audience = Audience.APPROVERS,
+) -> None:
     """Messages of these facts."""
     with writing(engine) as connection:
         for fact in facts:
-            put(connection, replace(MESSAGE, fact=fact, urgent=urgent), now)
+            put(connection, replace(MESSAGE, fact=fact, urgent=urgent, audience=audience), now)
 
 
 def courier(engine: Engine, ways: Sequence[Way], clock: Clock) -> Courier:
@@ -338,23 +345,116 @@ Courier(open_database(sys.argv[1]), open_channels(Channels(mail=mail_by(smtp))),
 """
 
 
-def test_a_kill_between_sending_and_writing_sends_again_with_the_same_id(tmp_path: Path) -> None:
-    """Promise 59: at least once, and a mail program that knows ids shows it once."""
+@pytest.mark.parametrize("facts", [["a"], ["a", "b"]], ids=["one", "two in one"])
+def test_a_kill_between_sending_and_writing_sends_again_with_the_same_id(tmp_path: Path, facts: list[str]) -> None:
+    """Promise 59: at least once, and a mail program that knows ids shows it once; what came since is another mail."""
     url = url_of(tmp_path / "fas-evidence.db")
     engine = open_database(url)
-    written(engine, "a")
+    written(engine, *facts, audience=Audience.OPERATORS)
     with mail_server() as server:
         command = [sys.executable, "-c", _SEND_AND_DIE, url, str(server.port)]
         died = subprocess.run(command, check=False, capture_output=True, timeout=60)
         assert died.returncode == -9, died.stderr.decode()
         assert len(server.mails) == 1
-        (channel,) = open_channels(Channels(mail=mail_by(server.smtp())))
         clock = Clock(NOW + 10 * MINUTE)
-        assert Courier(engine, (channel,), clock).deliver_due() == 1
-        assert Courier(engine, (channel,), clock).deliver_due() == 0
-        first, second = server.contents
+        written(engine, "since", now=clock.now, audience=Audience.OPERATORS)
+        (channel,) = open_channels(Channels(mail=mail_by(server.smtp())))
+        there = Courier(engine, (channel,), clock)
+        assert there.deliver_due() == len(facts) + 1
+        assert there.deliver_due() == 0
+        first, second, third = sorted(server.contents, key=lambda each: each != server.contents[0])
     engine.dispose()
     assert first == second
+    assert third != first
+
+
+def failing_servers(engine: Engine, numbers: Sequence[int], now: datetime) -> None:
+    """The renewal fails on these servers, and goes on doing so."""
+    alarms = [
+        replace(ALARM, kind="renewal_failing", entity_id=f"FAS{number}", text=f"FAS{number} refuses. Ask the CA.")
+        for number in numbers
+    ]
+    TrustStore(engine).sync_alarms(
+        [replace(each, todo=("Ask the CA.",), facts=(("CA", "ca1"),)) for each in alarms], now, about=FAS
+    )
+
+
+def test_forty_servers_that_fail_at_once_are_one_mail_for_people_and_forty_facts_for_programs(engine: Engine) -> None:
+    """A CA is down: one mail lists them all, with what each says; each fact is told once."""
+    clock, mail, siem = Clock(), Way(), Way(name="webhook:siem", combines=False)
+    failing_servers(engine, range(40), NOW)
+    there = courier(engine, (mail, siem), clock)
+    assert there.deliver_due() == 80
+    (one,) = mail.arrived
+    assert one.message.title == "40 FAS servers: the renewal fails"
+    assert one.message.paragraphs[0] == "40 messages in one, the oldest first."
+    assert [each.partition(" ")[0] for each in one.message.paragraphs[1:]] == [f"FAS{number}" for number in range(40)]
+    assert one.message.todo == ("Ask the CA.",)
+    assert dict(one.message.facts)["FAS39"] == "CA: ca1; Since: 2026-01-01T12:00:00Z"
+    assert [each.message.subject for each in siem.arrived] == [f"FAS{number}" for number in range(40)]
+    assert {each.state for message in stored(engine) for each in message.deliveries} == {DeliveryState.DELIVERED}
+    clock.now += DAY
+    assert there.deliver_due() == 0
+    assert Outbox(engine).sent_as(one.id) == (one,)
+
+
+def test_servers_that_fail_one_after_the_other_are_two_mails(engine: Engine) -> None:
+    """The first is told at once; the others wait for each other for a quarter of an hour, across a restart too."""
+    clock, mail = Clock(), Way()
+    for number in range(10):
+        clock.now = NOW + number * MINUTE
+        failing_servers(engine, range(number + 1), clock.now)
+        courier(engine, (mail,), clock).deliver_due()
+    assert [each.message.subject for each in mail.arrived] == ["FAS0"]
+    written(engine, "request", now=clock.now)
+    courier(engine, (mail,), clock).deliver_due()
+    assert mail.arrived[1].message.kind == "approval_needed"
+    clock.now = NOW + 15 * MINUTE
+    courier(engine, (mail,), clock).deliver_due()
+    assert [len(each.message.paragraphs) for each in mail.arrived] == [1, 2, 10]
+    assert mail.arrived[2].message.title == "9 FAS servers: the renewal fails"
+
+
+def test_each_request_is_told_by_itself(engine: Engine) -> None:
+    """Who decides about forty requests decides about each."""
+    mail = Way()
+    written(engine, "a", "b", "c")
+    courier(engine, (mail,), Clock()).deliver_due()
+    assert [each.message.fact for each in mail.arrived] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "tried", "state"),
+    [
+        (ZeroDivisionError("x"), 4, DeliveryState.QUEUED),
+        (NotDelivered("554 spam", permanent=True), 4, DeliveryState.ABANDONED),
+        (NotDelivered("others got it", permanent=True, content=False), 1, None),
+    ],
+    ids=["cannot be rendered", "is refused for good", "reached some"],
+)
+def test_one_message_that_cannot_be_sent_holds_up_none_that_it_was_combined_with(
+    engine: Engine, problem: Exception, tried: int, state: DeliveryState | None
+) -> None:
+    """They go out one by one, in the same pass; unless some people got what was combined."""
+    clock, sent = Clock(), []
+
+    class Picky(Way):
+        def send(self, outgoing: Outgoing) -> None:
+            sent.append(outgoing.message)
+            if "FAS1" in str(outgoing.message):
+                raise problem
+
+    failing_servers(engine, range(3), NOW)
+    courier(engine, (Picky(),), clock).deliver_due()
+    states = {each.message.subject: each.deliveries[0].state for each in stored(engine)}
+    assert len(sent) == tried
+    if state is None:
+        assert set(states.values()) == {DeliveryState.ABANDONED}
+    else:
+        assert states == {"FAS0": DeliveryState.DELIVERED, "FAS1": state, "FAS2": DeliveryState.DELIVERED}
+        assert (
+            Outbox(engine).undelivered(clock.now)[0].waiting + Outbox(engine).undelivered(clock.now)[0].abandoned == 1
+        )
 
 
 def test_old_messages_are_forgotten_unless_they_wait(engine: Engine) -> None:

@@ -86,6 +86,7 @@ def test_a_mail_server_that_refuses_connections(place: Place, tmp_path: Path) ->
 
 class _Down:
     name = "mail"
+    combines = True
 
     def takes(self, message: Message) -> bool:
         return message.urgent
