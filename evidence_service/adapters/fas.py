@@ -32,6 +32,7 @@ from evidence_service.renewal.cmdlets import (
     cmdlets_of,
     failure_events,
     installed_events,
+    leftover_removal,
     observing_cmdlets,
     point_of,
 )
@@ -64,7 +65,9 @@ _LOST_ON_THE_WAY = (
     "System.TimeoutException",
     "System.ServiceModel.CommunicationException",
     "System.ServiceModel.CommunicationObject",
+    "System.ServiceModel.ProtocolException",
 )
+"""WCF's exceptions by the beginning of their names; a FaultException is FAS's own answer."""
 _DONE = Performed(result=Result.DONE)
 
 
@@ -122,6 +125,8 @@ class PowerShellFas:
         try:
             with self._powershell() as opened:
                 session = _Session(opened, self._server.address, self._at_point)
+                if self._server.policy.offline:
+                    session.remove_leftovers()
                 return self._performed(session, act, cmdlets)
         except FasRefused as refused:
             return Performed(result=Result.FAILED, finding=refused.finding)
@@ -136,6 +141,8 @@ class PowerShellFas:
         for cmdlet in cmdlets:
             answer = session.call(cmdlet)
             if answer.errors and cmdlet.name != _SERVERS:
+                if cmdlet.name in READING:
+                    raise FasAnswerUnknown(f"It was done, but could not be read back by {_said(cmdlet, answer)}")
                 return _refused(session, act, cmdlet, answer)
             finding = self._contradiction(act, cmdlet, answer)
             if finding is not None:
@@ -162,7 +169,7 @@ class PowerShellFas:
     def _maintenance(self, servers: CmdletResult) -> bool | None:
         if servers.errors:
             return None  # the list is the machine's policy, which a management machine or a JEA endpoint may lack
-        return maintenance_of(servers.objects, filter(None, (self._server.address, self._server.name)))
+        return maintenance_of(servers.objects, self._server.listed_as)
 
     def _events(self, session: _Session) -> tuple[dict[str, Installed], tuple[IssuanceFailure, ...] | None]:
         if not self._server.read_events:
@@ -194,10 +201,20 @@ class _Session:
             self.changed = True
             raise
         self.changed = True
-        if any(map(_leaves_open, answer.errors)):
-            raise FasAnswerUnknown(one_line(f"{cmdlet.name}: {answer.errors[0].message}"))
+        if leaves_open(answer):
+            raise FasAnswerUnknown(_said(cmdlet, answer))
         self._at_point(point_of(cmdlet, "after"))
         return answer
+
+    def remove_leftovers(self) -> None:
+        """Remove the files of imports that were cut off.
+
+        Whatever comes of it says nothing of FAS, which is not asked, so that a lost answer leaves nothing unknown.
+        """
+        try:
+            self._opened.invoke(leftover_removal())
+        except FasAnswerUnknown as error:
+            raise FasUnreachable(str(error)) from error
 
     def read(self, cmdlet: Cmdlet) -> tuple[Properties, ...]:
         """What must be known. Raises FasRefused where FAS answers with an error."""
@@ -273,9 +290,21 @@ def _unknown_parameter(errors: tuple[ErrorRecord, ...]) -> bool:
     return any(each.error_id.startswith("NamedParameterNotFound") for each in errors)
 
 
-def _leaves_open(error: ErrorRecord) -> bool:
+def leaves_open(answer: CmdletResult) -> bool:
     """Whether the cmdlet itself lost FAS on the way (WCF): an error that says nothing about what FAS did."""
-    return error.category == "OperationTimeout" or error.error_id.startswith(_LOST_ON_THE_WAY)
+    return any(
+        each.category == "OperationTimeout" or any(name.startswith(_LOST_ON_THE_WAY) for name in _names(each))
+        for each in answer.errors
+    )
+
+
+def _names(error: ErrorRecord) -> tuple[str, ...]:
+    """What names its kind; an id is that of the cmdlet, or the type of an exception that the cmdlet did not expect."""
+    return (error.error_id, *error.exceptions)
+
+
+def _said(cmdlet: Cmdlet, answer: CmdletResult) -> str:
+    return one_line(f"{cmdlet.name}: {answer.errors[0].message}")
 
 
 def _test_reason(act: Act) -> RenewalReason:

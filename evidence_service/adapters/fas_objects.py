@@ -42,7 +42,7 @@ OFFLINE = "[Offline CSR]"
 def certificate_of(found: Properties) -> AuthorizationCertificate:
     """One object of Get-FasAuthorizationCertificate. Raises FasRefused without an id or a status."""
     where = "Get-FasAuthorizationCertificate"
-    word = _text(found, "Status", "State")
+    word = _words(found, "Status", "State")
     if word is None:
         _refuse(where, "Status", found)
     authority = _text(found, "Address", "CertificateAuthority")
@@ -54,31 +54,28 @@ def certificate_of(found: Properties) -> AuthorizationCertificate:
         certificate_authority=None if authority is None or _folded(authority) == _folded(OFFLINE) else authority,
         trust_area=_guid(_text(found, "TrustArea")),
         expires=_date(_value(found, "ExpiryDate", "Expiry", "NotAfter", "ExpirationDate")),
-        thumbprint=_text(found, "ThumbPrint"),
+        thumbprint=_words(found, "ThumbPrint"),
         request_pem=request,
         request_key_sha256=key,
-        ca_request_id=_text(found, "CertificateRequestId", "RequestId"),
+        ca_request_id=_words(found, "CertificateRequestId", "RequestId"),
         key_length=_number(_value(found, "KeyLength", "KeySize")),
         exportable=truth(_value(found, "Exportable", "PrivateKeyExportable")),
-        denial=_text(found, "DenyReason", "DeniedReason", "DenialReason", "StatusReason", "StatusMessage", "Reason")
+        denial=_words(found, "DenyReason", "DeniedReason", "DenialReason", "StatusReason", "StatusMessage", "Reason")
         or "",
     )
 
 
 def definition_of(found: Properties) -> CertificateDefinition:
-    """One object of Get-FasCertificateDefinition. Raises FasRefused without a name or a certificate's property."""
+    """One object of Get-FasCertificateDefinition.
+
+    Raises FasRefused without a name, or where it cannot be said which certificate it names, if any.
+    """
     where = "Get-FasCertificateDefinition"
-    if not any(name.lower() == "authorizationcertificate" for name in found):
-        _refuse(where, "AuthorizationCertificate", found)
-    named = _value(found, "AuthorizationCertificate")
-    if isinstance(named, Mapping):
-        named = _value(named, "Id")
-    named = "" if named is None else str(named).strip()
     return CertificateDefinition(
         name=_name(found, where),
         template=_text(found, "MsTemplate", "CertificateTemplate") or "",
-        authorization_certificate=_guid(named) or named.lower(),
-        certificate_authorities=_texts(_value(found, "CertificateAuthorities")),
+        authorization_certificate=_reference(found, where),
+        certificate_authorities=_names(found, "CertificateAuthorities", where),
         policy_oids=_text(found, "PolicyOids"),
         in_session=truth(_value(found, "InSession")),
     )
@@ -89,7 +86,7 @@ def rule_of(found: Properties) -> FasRule:
     where = "Get-FasRule"
     if not any(name.lower() == "certificatedefinitions" for name in found):
         _refuse(where, "CertificateDefinitions", found)
-    return FasRule(name=_name(found, where), definitions=_texts(_value(found, "CertificateDefinitions")))
+    return FasRule(name=_name(found, where), definitions=_names(found, "CertificateDefinitions", where))
 
 
 def id_of(found: Properties, where: str) -> str:
@@ -101,10 +98,10 @@ def id_of(found: Properties, where: str) -> str:
 
 
 def maintenance_of(servers: Iterable[Properties], names: Iterable[str]) -> bool | None:
-    """Whether the server that answers to one of `names` is in maintenance; None where the list does not tell."""
-    wanted = {name.lower() for name in names}
+    """Whether the server of these names (in lower case) is in maintenance; None where the list does not tell."""
+    wanted = set(names)
     for each in servers:
-        if (_text(each, "Address", "Name", "Server") or "").lower() in wanted:
+        if (_text(each, "Address", "Name", "Server") or "").casefold() in wanted:
             return truth(_value(each, "MaintenanceMode", "InMaintenanceMode", "IsInMaintenanceMode", "Maintenance"))
     return None
 
@@ -148,19 +145,24 @@ def with_installed(certificate: AuthorizationCertificate, listed: Mapping[str, I
 def failed_test(found: Properties) -> str | None:
     """What an object of a Test- cmdlet says against success; None where it says nothing of the kind.
 
-    The properties of `DiagnosticTestResult` are not published, so every word that could mean failure does.
+    The properties of `DiagnosticTestResult` are not published, so every word that could mean failure does, and so does
+    an outcome that is not known to be a good one.
     """
     for name, value in found.items():
         word = name.lower()
-        if word in _SUCCESS and truth(value) is False:
-            return f"{name} is False"
+        if word in _SUCCESS and truth(value) is not True:
+            return f"{name} is {_said(value)}"
         if word in _TROUBLE and value not in (None, "", [], {}, False, 0):
             return f"{name}: {_said(value)}"
-        if word in _OUTCOME and _folded(str(value)) in _BAD:
-            return f"{name} is {value}"
-        if name == "" and (value is False or (isinstance(value, str) and _folded(value) in _BAD)):
-            return f"it answered {value}"
+        if (word in _OUTCOME or not word) and not _is_good(value):
+            return f"{name or 'the answer'} is {_said(value)}"
     return None
+
+
+def _is_good(outcome: object) -> bool:
+    if isinstance(outcome, Mapping):
+        return failed_test(outcome) is None
+    return outcome is None or _folded(str(outcome)) in _GOOD
 
 
 def truth(value: object) -> bool | None:
@@ -175,7 +177,8 @@ _TROUBLE = frozenset(
     {"exception", "error", "errors", "errormessage", "errortext", "failurereason", "failure", "failed", "fault"}
 )
 _OUTCOME = frozenset({"result", "status", "outcome", "testresult", "state"})
-_BAD = frozenset({"fail", "failed", "failure", "error", "false", "denied", "unsuccessful"})
+_GOOD = frozenset({"", "ok", "pass", "passed", "success", "succeeded", "successful", "true"})
+_NO_GUID = str(UUID(int=0))
 _STATUSES = {each.value.lower(): each for each in CertificateStatus}
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _AREA = re.compile(r"trust\s*area[^0-9a-f{]*(\{?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\}?)", re.IGNORECASE)
@@ -192,7 +195,8 @@ _DATE_FORMS = (
     "%d/%m/%Y %I:%M:%S %p",
     "%d.%m.%Y %H:%M:%S",
 )
-_EARLIEST = 1970
+_EARLIEST, _LATEST = 1970, 2200
+"""Years of a certificate. DateTime's least and greatest mean none, and 2569 is 2026 of the Buddhist calendar."""
 
 
 def _failure(event: Properties) -> IssuanceFailure | None:
@@ -215,10 +219,14 @@ def _request(text: str | None) -> tuple[str | None, str | None]:
     try:
         body = "".join(line for line in text.splitlines() if "-----" not in line)
         request = x509.load_der_x509_csr(base64.b64decode(body, validate=False))
-        key = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return request.public_bytes(Encoding.PEM).decode(), sha256(key).hexdigest()
+        pem = request.public_bytes(Encoding.PEM).decode()
     except (binascii.Error, *UNREADABLE):
-        return text, None
+        return None, None
+    try:
+        key = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except UNREADABLE:
+        return pem, None
+    return pem, sha256(key).hexdigest()
 
 
 def _value(found: Properties, *names: str) -> object:
@@ -229,16 +237,37 @@ def _value(found: Properties, *names: str) -> object:
 
 
 def _text(found: Properties, *names: str) -> str | None:
+    """A text as FAS will know it again, or a number; None for anything else."""
     value = _value(found, *names)
-    return None if value is None else str(value).strip() or None
+    return str(value).strip() or None if isinstance(value, (str, int)) else None
 
 
-def _texts(value: object) -> tuple[str, ...]:
-    if value is None or value == "":
-        return ()
-    if isinstance(value, (list, tuple)):
-        return tuple(str(each) for each in value)
-    return (str(value),)
+def _words(found: Properties, *names: str) -> str | None:
+    """A text for people."""
+    text = _text(found, *names)
+    return None if text is None else one_line(text)
+
+
+def _names(found: Properties, name: str, where: str) -> tuple[str, ...]:
+    """Texts in a list, one alone, or none."""
+    value = _value(found, name)
+    listed = value if isinstance(value, (list, tuple)) else () if value in (None, "") else (value,)
+    if not all(isinstance(each, str) and each.strip() for each in listed):
+        _refuse(where, name, found)
+    return tuple(listed)
+
+
+def _reference(found: Properties, where: str) -> str:
+    """The id of the certificate that a definition names; empty where it names none."""
+    name = "AuthorizationCertificate"
+    if not any(each.lower() == name.lower() for each in found):
+        _refuse(where, name, found)
+    value = _value(found, name)
+    written = _value(value, "Id") if isinstance(value, Mapping) else value
+    identity = _guid(written if isinstance(written, str) else None)
+    if identity is None and written not in (None, "", _NO_GUID):
+        _refuse(where, name, found)
+    return identity or ""
 
 
 def _number(value: object) -> int | None:
@@ -265,6 +294,8 @@ def _guid(text: str | None) -> str | None:
 
 def _date(value: object) -> datetime | None:
     """An instant in UTC. A text that could be two dates is none: a wrong expiry is worse than an unknown one."""
+    if isinstance(value, Mapping):
+        value = _value(value, "UtcDateTime")  # of a DateTimeOffset
     if isinstance(value, str):
         text = value.strip()
         read = {_iso(text), *(_parsed(text, form) for form in _DATE_FORMS)} - {None}
@@ -272,7 +303,7 @@ def _date(value: object) -> datetime | None:
     if not isinstance(value, datetime):
         return None
     aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-    return aware if aware.year >= _EARLIEST else None
+    return aware if _EARLIEST <= aware.year < _LATEST else None
 
 
 def _iso(text: str) -> datetime | None:

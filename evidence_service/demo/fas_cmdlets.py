@@ -8,6 +8,7 @@ Cmdlets that neither the service nor the stories call are not there.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -274,7 +275,10 @@ def _set_content(call: Call) -> Iterable[PsObject]:
 
 
 def _remove_item(call: Call) -> Iterable[PsObject]:
-    if call.machine.files.pop(_path(call), None) is None:
+    if "*" in call.text("Path") or "?" in call.text("Path"):
+        for each in fnmatch.filter(call.machine.files, _path(call)):
+            del call.machine.files[each]
+    elif call.machine.files.pop(_path(call), None) is None:
         raise CmdletError(
             f"Cannot find path '{_path(call)}' because it does not exist.",
             "PathNotFound,Microsoft.PowerShell.Commands.RemoveItemCommand",

@@ -6,6 +6,7 @@ Names and parameters: `domain/fas.md` A.2 to A.5.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -119,6 +120,11 @@ def response_path(certificate_id: str) -> str:
     return f"C:\\Windows\\Temp\\fas-evidence-{certificate_id}.p7b"
 
 
+def leftover_removal() -> Cmdlet:
+    """Removes such files of any request, which an import that was cut off left there; it is no error where none is."""
+    return Cmdlet(name="Remove-Item", parameters={"Path": response_path("????????-????-????-????-????????????")})
+
+
 def observing_cmdlets() -> tuple[Cmdlet, ...]:
     """What an observation reads of FAS, in order."""
     return (
@@ -159,15 +165,17 @@ def as_powershell(cmdlet: Cmdlet) -> str:
         if value is True and name in _SWITCHES:
             parts.append(f"-{name}")
         else:
-            parts += [f"-{name}", _literal(value)]
+            parts += [f"-{name}", literal(value)]
     return " ".join(parts)
 
 
 _MAX_EVENTS = 500
+_QUOTES = re.compile("['\u2018\u2019\u201a\u201b]")
 _SWITCHES = frozenset({"FullCertInfo", "Default"})
 
 
-def _literal(value: Argument) -> str:
+def literal(value: Argument) -> str:
+    """A value as a person would type it in PowerShell, for which each of four quotes ends a text unless doubled."""
     if isinstance(value, bool):
         return "$true" if value else "$false"
     if isinstance(value, int):
@@ -175,8 +183,8 @@ def _literal(value: Argument) -> str:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     if isinstance(value, tuple):
-        return ", ".join(map(_literal, value))
-    return "'" + value.replace("'", "''") + "'"
+        return ", ".join(map(literal, value))
+    return "'" + _QUOTES.sub(r"\g<0>\g<0>", value) + "'"
 
 
 def _request(step: Request) -> Cmdlet:

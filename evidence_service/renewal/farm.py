@@ -68,6 +68,12 @@ class FasServer:
     address: str | None = None
     read_events: bool = True
 
+    @property
+    def listed_as(self) -> frozenset[str]:
+        """What Get-FasServer may call it, in lower case; no management machine, which may be a FAS server too."""
+        here = self.connection.host if self.address is None and isinstance(self.connection, WinRm) else None
+        return frozenset(each.casefold() for each in (self.name, self.address, here) if each)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationList:

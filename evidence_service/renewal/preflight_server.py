@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from evidence_service.renewal.farm import FasServer, WinRm
 from evidence_service.renewal.model import Maintenance
 from evidence_service.renewal.preflight_model import (
     Check,
@@ -109,7 +108,7 @@ def maintenance_checks(facts: PreflightFacts) -> Iterator[Check]:
         )
         return
     yield _maintenance(facts)
-    known = {name for each in facts.farm for name in _names(each)}
+    known = {name for each in facts.farm for name in each.listed_as}
     strange = [each.address for each in facts.listed if not {each.address.casefold()} & known]
     if strange:
         yield warning(
@@ -131,7 +130,7 @@ def _neighbours(facts: PreflightFacts) -> str:
 
 def _maintenance(facts: PreflightFacts) -> Check:
     listed = () if isinstance(facts.listed, NotRead) else facts.listed
-    states = [each.maintenance for each in listed if each.address.casefold() in _names(facts.server)]
+    states = [each.maintenance for each in listed if each.address.casefold() in facts.server.listed_as]
     state = states[0] if states else None
     if state is None:
         return unknown(
@@ -147,11 +146,3 @@ def _maintenance(facts: PreflightFacts) -> Check:
             CheckCode.MAINTENANCE_ON,
         )
     return ok("maintenance", "The server is not in maintenance.", CheckCode.MAINTENANCE)
-
-
-def _names(server: FasServer) -> set[str]:
-    """What the group policy's list may call the server."""
-    names = {server.name, server.address or ""}
-    if isinstance(server.connection, WinRm):
-        names.add(server.connection.host)
-    return {each.casefold() for each in names if each}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -17,7 +18,7 @@ from evidence_service.adapters.fas import PowerShellFas
 from evidence_service.adapters.fas_objects import certificate_of, failed_test, failures_of, installed_of
 from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, instant
 from evidence_service.renewal.cmdlets import Cmdlet
-from evidence_service.renewal.farm import FasServer, Local
+from evidence_service.renewal.farm import FasServer, Local, WinRm
 from evidence_service.renewal.model import (
     CertificateStatus,
     EnrollmentTest,
@@ -85,6 +86,11 @@ def error(message: str, error_id: str = "", category: str = "NotSpecified") -> C
     return CmdletResult(errors=(ErrorRecord(message=message, error_id=error_id, category=category),))
 
 
+def raised_by(*exceptions: str) -> CmdletResult:
+    """An answer with one error that the cmdlet made of an exception, with what caused that."""
+    return CmdletResult(errors=(ErrorRecord(message="It failed.", error_id="Citrix", exceptions=exceptions),))
+
+
 def certificate(**changes: object) -> dict[str, object]:
     """The properties of a usable authorization certificate."""
     return {"Id": OLD, "Address": CA, "TrustArea": NEW, "Status": "Ok", "ExpiryDate": NOW} | changes
@@ -96,6 +102,7 @@ DEFINITION: Mapping[str, object] = {
     "CertificateAuthorities": [CA],
     "AuthorizationCertificate": OLD,
 }
+AUTHORIZATION = "AuthorizationCertificate"
 FARM: Answers = {
     "Get-FasAuthorizationCertificate": objects(certificate()),
     "Get-FasCertificateDefinition": objects(DEFINITION),
@@ -117,11 +124,15 @@ PROVE = Prove(certificate_id=NEW, definition="test_Definition", rule="test", upn
 
 
 def fas(
-    answers: Answers, *, address: str | None = None, at_point: Callable[[str], None] | None = None
+    answers: Answers,
+    *,
+    address: str | None = None,
+    at_point: Callable[[str], None] | None = None,
+    policy: RenewalPolicy | None = None,
 ) -> tuple[PowerShellFas, Console]:
     """A FAS server behind that console."""
     console = Console({**FARM, **answers})
-    server = FasServer(name="fas1.corp.example", policy=RenewalPolicy(), connection=Local(), address=address)
+    server = FasServer(name="fas1.corp.example", policy=policy or RenewalPolicy(), connection=Local(), address=address)
     return PowerShellFas(server, lambda: console, at_point), console
 
 
@@ -166,13 +177,18 @@ def test_an_id_is_the_same_however_a_release_writes_it(text: str) -> None:
         ("06/07/2026 00:00:00", None),
         (datetime(1, 1, 1, tzinfo=UTC), None),
         ("soon", None),
+        ("21/6/2569 13:30:00", None),
+        (datetime(9999, 12, 31, tzinfo=UTC), None),
+        ({"UtcDateTime": datetime(2026, 6, 1, tzinfo=UTC), "Ticks": 1}, datetime(2026, 6, 1, tzinfo=UTC)),
+        (["2026-06-01T00:00:00Z"], None),
+        (20260601, None),
         (None, None),
     ],
 )
 def test_an_expiry_is_read_in_each_form_and_a_doubtful_one_is_unknown(
     written: object, expires: datetime | None
 ) -> None:
-    """June 7 or July 6 is neither; DateTime.MinValue is .NET's word for none."""
+    """June 7 or July 6 is neither; DateTime's ends are .NET's words for none, and 2569 is of another calendar."""
     assert certificate_of(certificate(ExpiryDate=written)).expires == expires
 
 
@@ -221,6 +237,16 @@ def test_the_word_of_the_ca_is_kept_under_each_name_it_might_have(name: str) -> 
         ("Get-FasCertificateDefinition", {**DEFINITION, "Name": ""}, "Name"),
         ("Get-FasCertificateDefinition", {"Name": "default_Definition"}, "AuthorizationCertificate"),
         ("Get-FasRule", {"Name": "default"}, "CertificateDefinitions"),
+        ("Get-FasAuthorizationCertificate", certificate(Status=["Ok"]), "Status"),
+        ("Get-FasAuthorizationCertificate", certificate(Id={"Guid": OLD}), "Id"),
+        ("Get-FasAuthorizationCertificate", {"": "<Obj"}, "Status"),
+        ("Get-FasCertificateDefinition", {**DEFINITION, "AuthorizationCertificate": "the old one"}, AUTHORIZATION),
+        ("Get-FasCertificateDefinition", {**DEFINITION, "AuthorizationCertificate": [OLD]}, AUTHORIZATION),
+        ("Get-FasCertificateDefinition", {**DEFINITION, "AuthorizationCertificate": 7}, AUTHORIZATION),
+        ("Get-FasCertificateDefinition", {**DEFINITION, "CertificateAuthorities": [{"Address": CA}]}, "Certificate.*"),
+        ("Get-FasRule", {"Name": "default", "CertificateDefinitions": [None]}, "CertificateDefinitions"),
+        ("Get-FasRule", {"Name": "default", "CertificateDefinitions": {"Name": "x"}}, "CertificateDefinitions"),
+        ("Get-FasRule", {"Name": ["default"], "CertificateDefinitions": []}, "Name"),
     ],
 )
 def test_what_cannot_be_read_is_refused_and_never_left_out(
@@ -231,7 +257,8 @@ def test_what_cannot_be_read_is_refused_and_never_left_out(
         observed({cmdlet: objects(answer)})
     finding = refused.value.finding
     assert finding.reason is RenewalReason.NOT_UNDERSTOOD
-    assert (finding.where, finding.expected) == (cmdlet, f"a readable {missing} on each object")
+    assert finding.where == cmdlet
+    assert re.fullmatch(f"a readable {missing} on each object", finding.expected)
 
 
 @pytest.mark.parametrize("cmdlet", ["Get-FasAuthorizationCertificate", "Get-FasCertificateDefinition", "Get-FasRule"])
@@ -262,6 +289,18 @@ def test_a_release_without_full_information_is_asked_without_it() -> None:
 def test_maintenance_is_that_of_this_server_or_unknown(answer: CmdletResult, maintenance: bool | None) -> None:
     """Another server's flag says nothing, and the machine's policy may list none."""
     assert observed({"Get-FasServer": answer}).maintenance is maintenance
+
+
+@pytest.mark.parametrize(("address", "maintenance"), [(None, True), ("fas1.corp.example", None)])
+def test_the_machine_of_the_session_is_the_server_only_without_an_address(
+    address: str | None, maintenance: bool | None
+) -> None:
+    """The list may show it by the name that it is connected to; with an address that is another machine."""
+    there = WinRm(host="FAS9.corp.example")
+    server = FasServer(name="fas1", policy=RenewalPolicy(), connection=there, address=address)
+    listed = objects({"Address": "fas9.corp.example", "MaintenanceMode": True})
+    seen = PowerShellFas(server, lambda: Console({**FARM, "Get-FasServer": listed})).observe(NOW)
+    assert seen.maintenance is maintenance
 
 
 def test_every_fas_cmdlet_is_addressed_and_no_other() -> None:
@@ -398,6 +437,12 @@ def test_a_certificate_that_is_gone_already_is_removed() -> None:
         objects({"Success": True, "Exception": "the CA returned CR_DISP_DENIED (code 2)"}),
         objects({"Result": "Failed"}),
         objects({"": False}),
+        objects({"": "<Obj RefId='0'>"}),
+        objects({"Success": None}),
+        objects({"Passed": "no"}),
+        objects({"Result": "Rejected"}),
+        objects({"Outcome": 3}),
+        objects({"Result": {"Success": False}}),
     ],
 )
 def test_anything_that_could_mean_a_failed_test_is_one(answer: CmdletResult) -> None:
@@ -408,7 +453,17 @@ def test_anything_that_could_mean_a_failed_test_is_one(answer: CmdletResult) -> 
     assert performed.finding.reason is RenewalReason.PROOF_FAILED
 
 
-@pytest.mark.parametrize("answer", [CmdletResult(), objects({"Success": True, "Error": None}), objects({"": True})])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CmdletResult(),
+        objects({"Success": True, "Error": None}),
+        objects({"": True}),
+        objects({"Result": "Passed", "Status": None}),
+        objects({"Result": {"Success": True}}),
+        objects({"Duration": "P1D"}),
+    ],
+)
 def test_a_test_without_a_word_against_it_is_passed(answer: CmdletResult) -> None:
     """An error record is how FAS says no; silence is success."""
     assert fas({"Test-FasCertificateSigningRequest": answer})[0].perform(PROVE).result is Result.DONE
@@ -445,6 +500,28 @@ def test_the_file_of_an_import_is_removed_when_the_import_fails() -> None:
     assert console.names[-1] == "Remove-Item"
 
 
+def test_what_a_cut_off_import_left_is_removed_before_the_next_act() -> None:
+    """Only files of that very form, and only where requests are made as files; whatever comes of it stops nothing."""
+    for removal in (CmdletResult(), error("not allowed", "NamedParameterNotFound")):
+        server, console = fas({"Remove-Item": removal}, policy=RenewalPolicy(offline=True))
+        assert server.perform(RETIRE).result is Result.DONE
+        assert console.names == ["Remove-Item", "Remove-FasAuthorizationCertificate"]
+        assert console.calls[0].parameters == {
+            "Path": r"C:\Windows\Temp\fas-evidence-????????-????-????-????-????????????.p7b"
+        }
+    server, console = fas({})
+    server.perform(RETIRE)
+    assert "Remove-Item" not in console.names
+
+
+def test_a_session_that_is_lost_in_removing_leftovers_has_asked_fas_nothing() -> None:
+    """So the act is not unknown, and is done next time."""
+    server, console = fas({"Remove-Item": FasAnswerUnknown("cut")}, policy=RenewalPolicy(offline=True))
+    with pytest.raises(FasUnreachable, match="cut"):
+        server.perform(RETIRE)
+    assert console.names == ["Remove-Item"]
+
+
 def test_every_error_record_is_kept() -> None:
     """FAS may write several; a person needs them all."""
     both = CmdletResult(errors=(ErrorRecord(message="first"), ErrorRecord(message="second")))
@@ -461,6 +538,9 @@ def test_every_error_record_is_kept() -> None:
         ({"Get-FasCertificateDefinition": FasUnreachable("refused")}, FasAnswerUnknown),
         ({"Set-FasCertificateDefinition": error("slow", "System.TimeoutException,Citrix")}, FasAnswerUnknown),
         ({"Set-FasCertificateDefinition": error("slow", category="OperationTimeout")}, FasAnswerUnknown),
+        ({"Set-FasCertificateDefinition": raised_by("Citrix.X", "System.TimeoutException")}, FasAnswerUnknown),
+        ({"Set-FasCertificateDefinition": raised_by("System.ServiceModel.CommunicationException")}, FasAnswerUnknown),
+        ({"Get-FasCertificateDefinition": error("Access is denied.")}, FasAnswerUnknown),
     ],
 )
 def test_a_connection_that_is_lost_after_a_change_leaves_the_answer_unknown(
@@ -469,6 +549,13 @@ def test_a_connection_that_is_lost_after_a_change_leaves_the_answer_unknown(
     """Unreachable says that nothing was asked, which is untrue once a change was sent (promise 46)."""
     with pytest.raises(raised):
         fas(answers)[0].perform(SWITCH)
+
+
+def test_what_fas_answers_with_a_fault_is_an_answer() -> None:
+    """A FaultException is a kind of CommunicationException, but FAS has said no by it."""
+    fault = raised_by("System.ServiceModel.FaultException`1[[Citrix.Fault, Citrix]]")
+    performed = fas({"Set-FasCertificateDefinition": fault})[0].perform(SWITCH)
+    assert (performed.result, performed.finding and performed.finding.presented) == (Result.FAILED, "It failed.")
 
 
 def test_the_points_stand_around_what_changes_only() -> None:
@@ -524,6 +611,18 @@ def test_the_words_of_fas_are_one_line_that_a_person_can_read() -> None:
     assert performed.finding is not None
     assert performed.finding.presented.startswith("no xxx")
     assert len(performed.finding.presented) == 500
+
+
+def test_what_is_no_request_is_shown_to_nobody() -> None:
+    """It would be printed for a person to sign."""
+    found = certificate_of(certificate(CertificateRequest="\x1b]0;gotcha\x07 bm90aGluZw=="))
+    assert (found.request_pem, found.request_key_sha256) == (None, None)
+
+
+def test_the_words_of_a_certificate_are_printable_lines() -> None:
+    """A status and a denial are shown in consoles and mails."""
+    found = certificate_of(certificate(Status="O\x1b[2Jk", DenyReason="no\r\nSubject: x\u202e"))
+    assert (found.status, found.status_word, found.denial) == (None, "O\\x1b[2Jk", "no Subject: x\\u202e")
 
 
 def test_a_number_that_no_machine_counts_to_is_unknown() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from evidence_service.adapters.fas import open_fas, open_powershell
+from evidence_service.adapters.fas import PowerShellFas, open_fas, open_powershell
 from evidence_service.demo.fas_farm import SimulatedFarm
 from evidence_service.demo.fas_server import RELEASES
 from evidence_service.demo.winrm import WinRmServer
-from evidence_service.renewal.cmdlets import Cmdlet
+from evidence_service.renewal.cmdlets import Cmdlet, response_path
 from evidence_service.renewal.farm import Local, WinRm, WinRmAuth
 from evidence_service.renewal.model import (
     USABLE,
@@ -26,6 +26,7 @@ from evidence_service.renewal.model import (
     LeaveMaintenance,
     Observation,
     Prove,
+    RenewalPolicy,
     Request,
     Result,
     Retire,
@@ -219,6 +220,19 @@ def test_an_offline_request_is_answered_by_a_file_that_is_not_left_behind(fas: F
     imported = observed(fas).certificate(new)
     assert imported is not None
     assert (imported.status, farm.server(FAS1).files) == (CertificateStatus.OK, {})
+
+
+def test_what_a_cut_off_import_left_is_removed_by_its_name(fas: Fas, farm: SimulatedFarm) -> None:
+    """Before the next act on a server whose requests are files; a file of another name is somebody else's."""
+    ours, theirs = (
+        response_path("0b3d4c0e-93a5-4f6b-8f60-0f0e3f3c2a11").casefold(),
+        r"c:\windows\temp\fas-evidence-x.p7b",
+    )
+    farm.server(FAS1).files |= {ours: b"p7b", theirs: b"p7b"}
+    assert isinstance(fas, PowerShellFas)
+    fas._server = replace(fas._server, policy=RenewalPolicy(offline=True))
+    fas.perform(LeaveMaintenance(certificate_id="0b3d4c0e-93a5-4f6b-8f60-0f0e3f3c2a11"))
+    assert list(farm.server(FAS1).files) == [theirs]
 
 
 def test_a_denied_request_keeps_the_word_of_the_ca(fas: Fas, farm: SimulatedFarm) -> None:
