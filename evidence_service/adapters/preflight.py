@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from evidence_service.adapters.fas import open_powershell
+from evidence_service.adapters.fas import leaves_open, open_powershell
 from evidence_service.adapters.fas_objects import (
     certificate_of,
     definition_of,
@@ -180,10 +180,12 @@ def _enrollments(facts: PreflightFacts, reader: _Reader) -> tuple[Enrollment, ..
 def _enrollment(test: EnrollmentTest, upn: str, reader: _Reader) -> Enrollment:
     (cmdlet,) = cmdlets_of(Verify(certificate_id="", tests=(test,), upn=upn))
     answer = reader.call(cmdlet)
+    problem: str | NotRead | None
     if isinstance(answer, NotRead):
-        problem: str | None = answer.error
+        problem = answer
     elif answer.errors:
-        problem = _words(answer) + _logged(reader)
+        refusal = _refusal(answer)
+        problem = refusal if refusal.lacking or leaves_open(answer) else refusal.error + _logged(reader)
     else:
         said = next(filter(None, map(failed_test, answer.objects)), None)
         problem = None if said is None else said + _logged(reader)
@@ -284,16 +286,12 @@ def _texts(value: object) -> tuple[str, ...]:
 def _refusal(answer: CmdletResult) -> NotRead:
     ids = [each.error_id.partition(",")[0] for each in answer.errors]
     refused = any(each.category in {"PermissionDenied", "SecurityError"} for each in answer.errors)
-    words = _words(answer)
+    words = one_line("; ".join(each.message.strip() for each in answer.errors))
     return NotRead(
         error=words,
         refused=refused or _DENIED.search(words) is not None,
         lacking=not {"CommandNotFoundException", "NamedParameterNotFound"}.isdisjoint(ids),
     )
-
-
-def _words(answer: CmdletResult) -> str:
-    return one_line("; ".join(each.message.strip() for each in answer.errors))
 
 
 def _account(server: FasServer) -> str:

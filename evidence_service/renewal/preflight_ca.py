@@ -7,7 +7,9 @@ Read and Enroll. Without the last, CAs deny FAS's requests with CR_DISP_DENIED (
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from evidence_service.renewal.cmdlets import literal
 from evidence_service.renewal.preflight_model import (
     Authority,
     Check,
@@ -15,6 +17,7 @@ from evidence_service.renewal.preflight_model import (
     NotRead,
     PreflightFacts,
     Template,
+    Verdict,
     failed,
     ok,
     unknown,
@@ -66,7 +69,8 @@ def _authority(address: str, found: tuple[Authority, ...]) -> Check:
         return warning(
             name,
             f"The CA is there, but this session cannot access it {_SECOND_HOP}.",
-            f'Run `certutil -ping -config "{known.address}"` on the FAS server; start the CA if it does not answer.',
+            f"Run `certutil -ping -config {literal(known.address)}` on the FAS server; start the CA if it does not "
+            "answer.",
             CheckCode.CA_NOT_ACCESSIBLE,
         )
     told = "is accessible" if known.accessible else "is listed; whether it is accessible this release does not tell"
@@ -138,8 +142,8 @@ def _published(name: str, address: str, authorities: tuple[Authority, ...] | Not
         yield failed(
             where,
             "The CA does not publish the template, so that it denies what is asked for by it.",
-            f"Run `Publish-FasMsTemplate -Name '{name}' -CertificateAuthority '{address}'`, or see certsrv.msc, "
-            "Certificate Templates, New.",
+            f"Run `Publish-FasMsTemplate -Name {literal(name)} -CertificateAuthority {literal(address)}`, or see "
+            "certsrv.msc, Certificate Templates, New.",
             CheckCode.TEMPLATE_NOT_PUBLISHED,
         )
 
@@ -165,10 +169,27 @@ def rights_checks(template: Template, *, agent: bool) -> Iterator[Check]:
         *_wide(name, template, dacl, agent=agent),
         *_admins(name, template, dacl),
     ]
+    if dacl.conditional:
+        who = " and ".join(each.name for each in dacl.conditional)
+        yield unknown(
+            name,
+            f"Entries for {who} hold under conditions, which are not evaluated here: what they allow is not "
+            "counted, and what they deny is.",
+            see,
+            CheckCode.TEMPLATE_RIGHTS,
+        )
+        found = [_in_doubt(each) for each in found]
     yield from found
-    if not found:
+    if not found and not dacl.conditional:
         who = ", ".join(each.name for each in _enrollers(dacl))
         yield ok(name, f"{who} may enroll; make sure that the FAS servers belong to it.", CheckCode.TEMPLATE_RIGHTS)
+
+
+def _in_doubt(check: Check) -> Check:
+    """What is said to be lacking where a condition could grant it."""
+    if check.code is CheckCode.TEMPLATE_WIDE:  # that too much is allowed stays true
+        return check
+    return replace(check, verdict=Verdict.UNKNOWN, text=f"Unless a condition grants it: {check.text}")
 
 
 def _enrollers(dacl: Dacl) -> tuple[Trustee, ...]:

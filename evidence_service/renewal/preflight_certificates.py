@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from evidence_service.renewal.cmdlets import literal
 from evidence_service.renewal.model import (
     USABLE,
     WAITING,
@@ -128,7 +129,7 @@ def definition_checks(facts: PreflightFacts) -> Iterator[Check]:
             yield failed(
                 f"rule {rule.name}",
                 f"It names definitions that the server does not have: {', '.join(missing)}.",
-                f"Run `Set-FasRule -Name '{rule.name}' -CertificateDefinitions …` with those that exist.",
+                f"Run `Set-FasRule -Name {literal(rule.name)} -CertificateDefinitions …` with those that exist.",
                 CheckCode.RULE_NAMES_MISSING,
             )
         else:
@@ -153,7 +154,7 @@ def _whole(definition: CertificateDefinition, facts: PreflightFacts) -> Check:
 
 
 def _definition(definition: CertificateDefinition, facts: PreflightFacts) -> Iterator[Check]:
-    name, set_it = f"definition {definition.name}", f"Set-FasCertificateDefinition -Name '{definition.name}'"
+    name, set_it = f"definition {definition.name}", f"Set-FasCertificateDefinition -Name {literal(definition.name)}"
     if not isinstance(facts.certificates, NotRead):
         ids = {each.id for each in facts.certificates}
         if definition.authorization_certificate not in ids:

@@ -125,11 +125,14 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrollment:
-    """What Test-FasCertificateSigningRequest came to; `problem` is None where it said nothing against success."""
+    """What Test-FasCertificateSigningRequest came to.
+
+    `problem` is None where it said nothing against success, and NotRead where it said nothing at all.
+    """
 
     rule: str
     definition: str
-    problem: str | None
+    problem: str | NotRead | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from evidence_service.renewal.cmdlets import literal
 from evidence_service.renewal.dispositions import CR_DISP_DENIED, explain_disposition, refusal_of
 from evidence_service.renewal.farm import WinRm
 from evidence_service.renewal.preflight_model import (
@@ -82,7 +83,7 @@ def _test_faults(facts: PreflightFacts, rule: str, definition: str) -> Iterator[
         yield unknown(
             name,
             "Whether the test rule and definition exist is not known.",
-            f"Run `Get-FasRule -Name '{rule}'` and `Get-FasCertificateDefinition -Name '{definition}'`.",
+            f"Run `Get-FasRule -Name {literal(rule)}` and `Get-FasCertificateDefinition -Name {literal(definition)}`.",
         )
         return
     rules = {each.name.casefold(): each for each in facts.rules}
@@ -90,7 +91,7 @@ def _test_faults(facts: PreflightFacts, rule: str, definition: str) -> Iterator[
         yield failed(
             name,
             f"The server has no definition {definition}.",
-            f"Run `New-FasCertificateDefinition -Name '{definition}' …`, or correct `test_definition`.",
+            f"Run `New-FasCertificateDefinition -Name {literal(definition)} …`, or correct `test_definition`.",
             CheckCode.TEST_MISSING,
         )
     found = rules.get(rule.casefold())
@@ -98,14 +99,14 @@ def _test_faults(facts: PreflightFacts, rule: str, definition: str) -> Iterator[
         yield failed(
             name,
             f"The server has no rule {rule}.",
-            f"Run `New-FasRule -Name '{rule}' …`, or correct `test_rule`.",
+            f"Run `New-FasRule -Name {literal(rule)} …`, or correct `test_rule`.",
             CheckCode.TEST_MISSING,
         )
     elif definition.casefold() not in {each.casefold() for each in found.definitions}:
         yield failed(
             name,
             f"The rule {rule} does not hold the definition {definition}.",
-            f"Run `Set-FasRule -Name '{rule}' -CertificateDefinitions '{definition}'`.",
+            f"Run `Set-FasRule -Name {literal(rule)} -CertificateDefinitions {literal(definition)}`.",
             CheckCode.TEST_MISSING,
         )
     shared = [
@@ -251,6 +252,13 @@ def enrollment_checks(facts: PreflightFacts) -> Iterator[Check]:
 
 def _enrollment(outcome: Enrollment) -> Check:
     name = f"enrollment by {outcome.rule}, {outcome.definition}"
+    if isinstance(outcome.problem, NotRead):
+        return unknown(
+            name,
+            f"It could not be tried, or no answer came: {outcome.problem.error}",
+            "Run `Test-FasCertificateSigningRequest -UserPrincipalName … -Rule "
+            f"{literal(outcome.rule)} -CertificateDefinition {literal(outcome.definition)}` on the FAS server.",
+        )
     if outcome.problem is None:
         return ok(name, "The CA enrolled the test user.", CheckCode.ENROLLMENT)
     code = refusal_of(outcome.problem).disposition

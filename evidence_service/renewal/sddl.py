@@ -1,7 +1,8 @@
 """Who may read, change and enroll by a certificate template, from the SDDL text that Get-FasMsTemplate shows.
 
 MS-DTYP 2.5.1 is the text, MS-CRTD 2.5.1 what Enroll is. Only the DACL matters. Where the order of the entries or a
-condition could decide, the answer is the one that grants less: a right that any entry denies is denied.
+condition could decide, the answer is the one that grants less: a right that any entry denies is denied. Conditions are
+not evaluated; whose entries have one is told.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _OBJECT = {"CC": 0x1, "DC": 0x2, "LC": 0x4, "SW": 0x8, "RP": 0x10, "WP": 0x20, "
 _FILE = {"FA": 0x1F01FF, "FR": 0x120089, "FW": 0x120116, "FX": 0x1200A0}
 _KEY = {"KA": 0xF003F, "KR": 0x20019, "KW": 0x20006, "KX": 0x20019}
 _RIGHTS = _GENERIC_RIGHTS | _STANDARD | _OBJECT | _FILE | _KEY
-_ALLOW, _DENY = frozenset({"A", "OA"}), frozenset({"D", "OD", "XD", "ZD"})
-_PASSED_OVER = frozenset({"XA", "ZA"})  # a conditional allowance may not hold, so it grants nothing
+_ALLOW, _DENY = frozenset({"A", "OA", "XA", "ZA"}), frozenset({"D", "OD", "XD", "ZD"})
+_CONDITIONAL = frozenset({"XA", "ZA", "XD", "ZD"})
 
 _SID = re.compile(r"S-1(?:-[0-9]{1,10}|-0x[0-9a-f]{1,12})(?:-[0-9]{1,10}){1,15}", re.IGNORECASE)
 _DOMAIN_SID = re.compile(r"S-1-5-21-[0-9]+-[0-9]+-[0-9]+-([0-9]+)")
@@ -110,12 +111,16 @@ class TemplateRights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One access control entry that applies to the template itself. `guid` None: to all properties and rights."""
+    """One access control entry that applies to the template itself. `guid` None: to all properties and rights.
+
+    One that is `conditional` may not hold: if it denies, it counts, and if it allows, it does not.
+    """
 
     trustee: Trustee
     denies: bool
     mask: int
     guid: str | None
+    conditional: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +134,11 @@ class Dacl:
     def trustees(self) -> tuple[Trustee, ...]:
         """Each whom an entry names, once, in order."""
         return tuple(dict.fromkeys(each.trustee for each in self.entries))
+
+    @property
+    def conditional(self) -> tuple[Trustee, ...]:
+        """Each whom an entry with a condition names, so that what they may do is not known for sure."""
+        return tuple(dict.fromkeys(each.trustee for each in self.entries if each.conditional))
 
     def rights_of(self, *trustees: Trustee) -> TemplateRights:
         """What somebody may do who is all of these at once, such as a group and Authenticated Users."""
@@ -201,13 +211,13 @@ def _aces(text: str) -> Iterable[str]:
 
 
 def _entry(ace: str) -> Entry | Unreadable | None:
-    """The entry; None for one that does not apply to the template itself or whose condition may not hold."""
+    """The entry; None for one that does not apply to the template itself."""
     fields = [each.strip() for each in ace.split(";", 6)]
     if len(fields) < 6:
         return Unreadable(problem=f"the entry ({ace[:80]}) has {len(fields)} fields instead of 6")
     kind, flags, rights, guid, _, sid = fields[:6]
     kind = kind.upper()
-    if kind in _PASSED_OVER or "IO" in re.findall("..", flags.upper()):
+    if "IO" in re.findall("..", flags.upper()):
         return None
     if kind not in _ALLOW | _DENY:
         return Unreadable(problem=f"the entry ({ace[:80]}) is of the unknown type {kind[:10]!r}")
@@ -219,7 +229,7 @@ def _entry(ace: str) -> Entry | Unreadable | None:
     guid = guid.strip("{}").lower()
     if guid and _GUID.fullmatch(guid) is None:
         return Unreadable(problem=f"{guid[:40]!r} in the entry ({ace[:80]}) is no GUID")
-    return Entry(trustee=trustee, denies=kind in _DENY, mask=mask, guid=guid or None)
+    return Entry(trustee=trustee, denies=kind in _DENY, mask=mask, guid=guid or None, conditional=kind in _CONDITIONAL)
 
 
 def trustee_of(sid: str) -> Trustee | None:
@@ -259,7 +269,7 @@ def _rights(entries: Iterable[Entry]) -> TemplateRights:
     denied = dict(allowed)
     for each in entries:
         side = denied if each.denies else allowed
-        if each.guid in side:
+        if each.guid in side and (each.denies or not each.conditional):
             side[each.guid] |= each.mask
     general = allowed[None] & ~denied[None]
 

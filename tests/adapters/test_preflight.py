@@ -279,6 +279,31 @@ def test_a_trial_that_the_ca_denies_is_explained_from_the_servers_log() -> None:
     assert "on all three templates" in denied.remedy
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        FasAnswerUnknown("fas1: it took longer than operation_seconds"),
+        CmdletResult(errors=(ErrorRecord(message="too slow", error_id="X", exceptions=("System.TimeoutException",)),)),
+        CmdletResult(errors=(ErrorRecord(message="not recognized", error_id="CommandNotFoundException"),)),
+    ],
+)
+def test_a_trial_that_was_not_answered_is_unknown(answer: CmdletResult | Exception) -> None:
+    """A time-out, or a session without the cmdlet, is nothing that the CA denied."""
+    farm = simulated()
+
+    class Losing(Session):
+        def invoke(self, cmdlet: Cmdlet) -> CmdletResult:
+            if cmdlet.name.startswith("Test-"):
+                return super().invoke(cmdlet)
+            with farm.powershell(FAS1) as session:
+                return session.invoke(cmdlet)
+
+    losing = Losing({"Test-FasCertificateSigningRequest": answer})
+    trials = [each for each in checks(farm, test=True, opens=lambda _: losing) if each.name.startswith("enrollment")]
+
+    assert [(each.verdict, each.code) for each in trials] == [(Verdict.UNKNOWN, CheckCode.NOT_READ)] * 2
+
+
 def test_without_a_test_user_no_trial_is_made() -> None:
     """Nobody real is enrolled for a test."""
     farm = simulated()

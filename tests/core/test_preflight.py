@@ -516,6 +516,72 @@ def test_a_failed_trial_is_explained_by_what_the_ca_answered() -> None:
     assert "CR_DISP" not in other.text
 
 
+def test_a_trial_without_an_answer_is_no_failed_one() -> None:
+    """What did not come to the CA, or not back, says nothing of templates."""
+    lost = Enrollment(rule="de'fault", definition="d", problem=NotRead(error="it took longer"))
+    found = only(given(enrollments=(lost,)))
+
+    assert (found.verdict, found.code) == (Verdict.UNKNOWN, CheckCode.NOT_READ)
+    assert "it took longer" in found.text
+    assert "templates" not in found.text + found.remedy
+    assert "-Rule 'de''fault' -CertificateDefinition 'd'" in found.remedy
+
+
+CONDITION = '(@User.Title == "PM")'
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        (f"{ADMINS}(ZA;;CR;{ENROLL};;{FAS_SERVERS};{CONDITION})(A;;LCRPLORC;;;AU)", "Only administrators may enroll"),
+        (f"{ADMINS}(OA;;CR;{ENROLL};;{FAS_SERVERS})(XA;;GR;;;AU;{CONDITION})", "may enroll but not read"),
+        (f"{ADMINS}(OA;;CR;{ENROLL};;{FAS_SERVERS})(A;;LCRPLORC;;;AU)(XD;;CR;;;AU;{CONDITION})", "Only admin"),
+    ],
+)
+def test_a_right_that_a_condition_may_give_is_unknown_and_not_missing(entries: str, said: str) -> None:
+    """A condition is not evaluated; who reads the check is told of it, and whose it is."""
+    found = [each for each in wrong(rights(f"D:{entries}")) if each.name == f"rights on {RA}"]
+
+    assert {each.verdict for each in found} == {Verdict.UNKNOWN}
+    told, *lacking = [each.text for each in found]
+    assert "hold under conditions, which are not evaluated here" in told
+    assert any(each.startswith("Unless a condition grants it: ") and said in each for each in lacking)
+
+
+def test_a_condition_is_told_of_although_nothing_is_missing() -> None:
+    """It may allow more than is seen; what is allowed without a condition stays a warning."""
+    wide = f"D:{ADMINS}(OA;;CR;{ENROLL};;DC)(A;;LCRPLORC;;;AU)(XA;;GA;;;BU;{CONDITION})"
+    found = [each for each in wrong(rights(wide)) if each.name == f"rights on {RA}"]
+
+    assert [(each.verdict, each.code) for each in found] == [
+        (Verdict.UNKNOWN, CheckCode.TEMPLATE_RIGHTS),
+        (Verdict.WARNING, CheckCode.TEMPLATE_WIDE),
+    ]
+    assert "Entries for Users hold" in found[0].text
+
+
+@pytest.mark.parametrize("quote", ["'", "\u2018", "\u2019", "\u201a", "\u201b"])
+def test_no_name_ends_the_text_of_a_command_to_copy(quote: str) -> None:
+    """FAS's names stand in remedies; PowerShell takes each of these for the quote that ends a text."""
+    name = f"x{quote}; Remove-FasUserCertificate; {quote}"
+    facts = given(rules=(FasRule(name=name, definitions=("gone",)), GOOD.rules[1]))  # type: ignore[index] # they are read
+    (found,) = [each for each in wrong(facts) if each.code is CheckCode.RULE_NAMES_MISSING]
+
+    assert f"-Name 'x{quote}{quote}; Remove-FasUserCertificate; {quote}{quote}'" in found.remedy
+
+
+def test_the_management_machine_is_not_taken_for_the_server() -> None:
+    """Where it is a FAS server too, its maintenance is its own."""
+    here = replace(ONE, connection=WinRm(host="fas2.example.test"))
+    listed = (
+        Listed(address="fas2.example.test", maintenance=True),
+        Listed(address="fas1.example.test", maintenance=False),
+    )
+    found = [each for each in judge(given(server=here, farm=(here, TWO), listed=listed)) if each.name == "maintenance"]
+
+    assert [each.verdict for each in found] == [Verdict.OK]
+
+
 def test_no_trial_is_told_where_none_was_asked_for() -> None:
     """Without the request nothing is enrolled and nothing is said of it."""
     assert not [each for each in judge(given(enrollments=None)) if each.name.startswith("enrollment")]

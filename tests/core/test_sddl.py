@@ -105,6 +105,18 @@ def test_what_any_entry_denies_is_denied(deny: str, order: int) -> None:
     assert not rights("".join([f"(OA;;CR;{ENROLL};;DC)", deny][::order])).enroll
 
 
+def test_whose_entries_have_conditions_is_told() -> None:
+    """Whether they allow or deny; an entry that is only inherited by others has no part in it."""
+    read = dacl(
+        f"D:(XA;;GR;;;{FAS_SERVERS};(@User.A == 1))(XD;;CR;;;DU;(@User.A == 2))(A;;GR;;;AU)"
+        f"(ZA;;CR;{ENROLL};;DC;(@User.A == 3))(XA;CIIO;GA;;;BU;(@User.A == 4))"
+    )
+
+    assert [each.name for each in read.conditional] == [FAS_SERVERS, "Domain Users", "Domain Computers"]
+    assert dacl(CONSOLE).conditional == ()
+    assert not read.rights_of_alias("DC").enroll
+
+
 def test_denying_enroll_leaves_reading() -> None:
     """A denial takes away what it names."""
     assert rights(f"(OD;;CR;{ENROLL};;DC)(A;;GA;;;DC)") == TemplateRights(
