@@ -1,7 +1,4 @@
-"""What a CA's disposition code and an event of FAS mean, why they happen, and what cures them (`domain/fas.md` C).
-
-The same number means different things in different sources, so an event is known by source and id together.
-"""
+"""What a CA's disposition code means, why it happens, and what cures it (`domain/fas.md` C)."""
 
 from __future__ import annotations
 
@@ -9,21 +6,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evidence_service.renewal.fas_events import EVENTS, FAS_SOURCE, PKI, PKI_SOURCES, VDA_SOURCE, Explanation
-
-__all__ = [
-    "CR_DISP_DENIED",
-    "FAS_SOURCE",
-    "PKI_SOURCES",
-    "VDA_SOURCE",
-    "Explanation",
-    "Refusal",
-    "explain_disposition",
-    "explain_event",
-    "refusal_of",
-]
-
 CR_DISP_DENIED = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What one code means; `causes` and `cures` are sentences, the likeliest first. Without cures nothing is wrong."""
+
+    name: str
+    meaning: str
+    causes: tuple[str, ...] = ()
+    cures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,21 +58,6 @@ def explain_disposition(code: int) -> Explanation:
         meaning="The CA answered with a code that no known CA has.",
         cures=("See the request in certsrv.msc under Failed Requests.",),
     )
-
-
-def explain_event(provider: str, event_id: int, message: str = "") -> Explanation | None:
-    """An event of the Application log; None where the source has no such event that anybody described."""
-    source = PKI if provider in PKI_SOURCES else provider
-    known = EVENTS.get((source, event_id))
-    if known is None or (source, event_id) != (FAS_SOURCE, 124):
-        return known
-    refusal = refusal_of(message)
-    if refusal.disposition is None:
-        return known
-    why = explain_disposition(refusal.disposition)
-    where = refusal.certificate_authority or "the CA"
-    meaning = f"{known.meaning} {where} answered {why.name} (code {refusal.disposition}): {why.meaning}"
-    return Explanation(name=known.name, meaning=meaning, causes=why.causes, cures=why.cures)
 
 
 _ENROLL_CURE = (
