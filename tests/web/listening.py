@@ -22,7 +22,8 @@ from starlette.types import ASGIApp
 
 from evidence_service.web.transport import Implementation, TransportLimits, guarded_protocol
 
-PATIENCE = 20.0
+PATIENCE = 60.0
+"""Seconds after which what was waited for is held never to come."""
 
 
 @contextlib.contextmanager
@@ -66,7 +67,7 @@ def connected(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
 
 
-def is_closed(connection: socket.socket, within: float) -> bool:
+def is_closed(connection: socket.socket, within: float = PATIENCE) -> bool:
     """Whether the peer ends the connection in this time; what it says before is thrown away."""
     until = time.monotonic() + within
     while (left := until - time.monotonic()) > 0:

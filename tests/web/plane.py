@@ -154,20 +154,24 @@ async def plane(
     rules: Callable[[ConfigStore], None] | None = None,
     with_idp: bool = True,
     refreshes: Callable[[Engine, SnapshotHolder], Refreshes] | None = None,
+    busy_timeout: timedelta = timedelta(seconds=30),
     **settings: Any,
 ) -> AsyncIterator[Plane]:
     """The plane over a fresh database in `directory`; callers are anonymous unless the settings say otherwise.
 
-    Launches wait for new trust only where `refreshes` are given.
+    Launches wait for new trust only where `refreshes` are given. The deadline is the longest that can be set, and the
+    journal waits longer than that for a lock, so that a slow machine denies nothing: where either is what a test is
+    about it says how long it is.
     """
-    chosen: Settings = load_settings(**{"data_dir": directory, "allow_anonymous_loopback": True, **settings})
+    defaults = {"data_dir": directory, "allow_anonymous_loopback": True, "deadline_seconds": 9, "drain_seconds": 0}
+    chosen: Settings = load_settings(**{**defaults, **settings})
     prepare(directory, with_idp=with_idp)
     engine = open_database(chosen.effective_database_url)
     store = ConfigStore(engine)
     if rules is not None:
         rules(store)
     holder = SnapshotHolder(engine, secrets_dir=None)
-    journal = Journal(engine)
+    journal = Journal(engine, busy_timeout=busy_timeout)
     journal.start()
     clock = Clock()
     app = build_app(

@@ -72,7 +72,7 @@ async def _still_serves(it: Plane, planted: Planted, observed: bool) -> None:
 
 async def _disowned(it: Plane) -> bool:
     """Whether the one record comes to say that its decision was not the answer given."""
-    for _ in range(100):
+    for _ in range(1000):
         if it.recorded()[0].answered == "late":
             return True
         await asyncio.sleep(0.02)
@@ -160,7 +160,7 @@ def test_promise_1_a_failing_journal_never_permits(tmp_path: Path, outcome: Base
     """A journal that fails in any way, or hangs, costs the launch and at most the deadline (promises 1, 2, 66)."""
 
     async def scenario() -> None:
-        async with plane(tmp_path, deadline_seconds=0.3) as it:
+        async with plane(tmp_path, deadline_seconds=0.3 if isinstance(outcome, float) else 9) as it:
             it.app.state.decisions._journal = _Sick(it.journal, outcome)
             answer = await it.answer(evidence())
             assert (answer["decision"], answer["reason"]) == ("deny", reason)
@@ -204,9 +204,9 @@ def test_promise_1_an_old_configuration_denies_after_its_grace(tmp_path: Path) -
     """Cut off from the store for longer than `store_grace`: deny `store_unavailable`, unready (promise 35)."""
 
     async def scenario() -> None:
-        async with plane(tmp_path, store_grace_seconds=0.2) as it:
+        async with plane(tmp_path, store_grace_seconds=600) as it:
             assert (await it.answer(evidence()))["reason"] == "ok"
-            await asyncio.sleep(0.25)
+            it.holder._refreshed -= 601
             assert (await it.answer(evidence()))["reason"] == "store_unavailable"
             assert (await it.client.get("/readyz")).status_code == 503
             it.holder.refresh()

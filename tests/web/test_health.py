@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ def test_promise_90_a_database_that_is_gone_is_unready_and_not_dead(tmp_path: Pa
     """A restart would not cure it, so the process stays live; launches go elsewhere (promise 90)."""
 
     async def scenario() -> None:
-        async with plane(tmp_path, deadline_seconds=5) as it:
+        async with plane(tmp_path, busy_timeout=timedelta(seconds=1)) as it:
             assert (await it.client.get("/readyz")).json() == {"status": "ready"}
             blocker = sqlite3.connect(tmp_path / "fas-evidence.db", isolation_level=None)
             blocker.execute("BEGIN IMMEDIATE")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +32,8 @@ from idp_certs.metadata import parse_metadata
 from idp_certs.rollover import Event
 from tests.web.plane import AUDIENCE, IDP, NOW, RECIPIENT, Plane, evidence, idp, plane, run
 
-PATIENCE = 20.0
+LONG = 9.0
+"""The longest deadline that can be set, in seconds."""
 
 
 @functools.cache
@@ -79,6 +79,11 @@ def subscribe(engine: Engine, *, now: datetime = NOW) -> None:
     )
 
 
+def waits(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let launches wait no longer for new trust; a slow machine has the rest of the deadline for everything else."""
+    monkeypatch.setattr("evidence_service.web.decisions.RECORDING", LONG - seconds)
+
+
 @contextlib.asynccontextmanager
 async def following(directory: Path, *, subscribed: bool = True, **settings: Any) -> AsyncIterator[tuple[Plane, Any]]:
     """A plane that follows changes of its configuration as `serve` does, and its reports."""
@@ -117,12 +122,18 @@ def reported(engine: Engine) -> dict[str, int]:
         return {row.certificate_sha256: row.denials for row in connection.execute(select(unknown_signers))}
 
 
+async def until(true: Callable[[], object]) -> None:
+    """Wait for it."""
+    for _ in range(3000):
+        if true():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it never came")
+
+
 async def until_reported(it: Plane, count: int = 1) -> dict[str, int]:
     """The reports, once there are so many."""
-    for _ in range(1000):
-        if sum(reported(it.engine).values()) >= count:
-            break
-        await asyncio.sleep(0.02)
+    await until(lambda: sum(reported(it.engine).values()) >= count)
     return reported(it.engine)
 
 
@@ -135,7 +146,7 @@ def test_promise_30_the_launch_that_met_the_new_key_succeeds(tmp_path: Path) -> 
     """Promise 30: the refresh takes 300 ms; allowed inside the deadline, recorded with what it was judged by."""
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=6) as (it, _):
+        async with following(tmp_path) as (it, _):
             old = it.holder.current().version
             asking = asyncio.create_task(it.answer(signed(stranger())))
             await until_reported(it)
@@ -154,16 +165,17 @@ def test_promise_30_the_launch_that_met_the_new_key_succeeds(tmp_path: Path) -> 
     run(scenario())
 
 
-def test_promise_30_a_slow_refresh_denies_and_the_next_launch_is_allowed(tmp_path: Path) -> None:
-    """Promise 30: the refresh takes longer than the deadline; denied in time, and the next one is allowed."""
+def test_promise_30_a_slow_refresh_denies_and_the_next_launch_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 30: the refresh takes longer than may be waited; denied in time, and the next one is allowed."""
+    waits(monkeypatch, 2)
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=0.8) as (it, _):
-            began = time.monotonic()
+        async with following(tmp_path) as (it, _):
             answer = await it.answer(signed(stranger()))
-            took = time.monotonic() - began
             assert (answer["decision"], answer["reason"]) == ("deny", "signature_invalid")
-            assert took > 0.5
+            assert sum((await until_reported(it)).values()) == 1
             assert it.recorded()[0].reason == "signature_invalid"
             await asyncio.to_thread(publish, tmp_path)
             it.holder.refresh()
@@ -176,7 +188,7 @@ def test_promise_30_the_second_judgement_is_a_whole_one(tmp_path: Path) -> None:
     """The new trust brings a disabled IdP, a clock behind the record, an old age: each of them denies."""
 
     async def judged_again(directory: Path, change: Callable[[Plane], None]) -> str:
-        async with following(directory, deadline_seconds=6) as (it, _):
+        async with following(directory) as (it, _):
             assert (await it.answer(evidence()))["reason"] == "ok"
             asking = asyncio.create_task(it.answer(signed(stranger())))
             await until_reported(it)
@@ -207,11 +219,12 @@ def test_promise_30_the_second_judgement_is_a_whole_one(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_promise_30_another_new_key_does_not_help(tmp_path: Path) -> None:
+def test_promise_30_another_new_key_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other certificates came, and none of them signed: judged again, and denied when the time is over."""
+    waits(monkeypatch, 4)
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=2) as (it, _):
+        async with following(tmp_path) as (it, _):
             asking = asyncio.create_task(it.answer(signed(stranger(1))))
             await until_reported(it)
             await asyncio.to_thread(publish, tmp_path)
@@ -225,13 +238,13 @@ def test_promise_30_another_change_first_does_not_end_the_wait(tmp_path: Path) -
     """What changes first is not the key that is waited for; the key comes a moment later, still in time."""
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=6) as (it, _):
+        async with following(tmp_path) as (it, _):
             asking = asyncio.create_task(it.answer(signed(stranger(1))))
             await until_reported(it)
             first = it.holder.current().version
             await asyncio.to_thread(publish, tmp_path)
-            await asyncio.sleep(1)
-            assert it.holder.current().version != first
+            await until(lambda: it.holder.current().version != first)
+            await asyncio.sleep(0.3)
             assert not asking.done()
             await asyncio.to_thread(publish, tmp_path, by=stranger(1))
             assert (await asking)["reason"] == "ok"
@@ -245,12 +258,12 @@ def test_promise_30_a_change_of_another_idp_is_not_waited_for(tmp_path: Path) ->
     """The configuration changes, this IdP's certificates do not: the launch waits on."""
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=6) as (it, _):
+        async with following(tmp_path) as (it, _):
             asking = asyncio.create_task(it.answer(signed(stranger())))
             await until_reported(it)
             it.store.set_rule(FasRule(name="default", mode=Mode.ENFORCE), now=NOW, actor="test")
-            await asyncio.sleep(0.4)
-            assert it.holder.current().rules
+            await until(lambda: it.holder.current().rules)
+            await asyncio.sleep(0.3)
             assert not asking.done()
             await asyncio.to_thread(publish, tmp_path)
             assert (await asking)["reason"] == "ok"
@@ -262,37 +275,36 @@ def test_promise_16_launches_by_known_keys_never_wait(tmp_path: Path) -> None:
     """While others wait as many as may, a launch by a known key is answered at once (promises 16, 27)."""
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=3, max_in_flight=64) as (it, _):
+        async with following(tmp_path, max_in_flight=64) as (it, _):
             waiting = [
                 asyncio.create_task(it.answer(signed(stranger(), assertion_id=f"_w{number}"))) for number in range(12)
             ]
-            await until_reported(it)
-            await asyncio.sleep(0.2)
+            await until(lambda: sum(task.done() for task in waiting) == 4)
             assert decisions(it).waiting == 8
-            assert sum(task.done() for task in waiting) == 4
-            began = time.monotonic()
             assert (await it.answer(evidence()))["reason"] == "ok"
-            assert time.monotonic() - began < 1.5
             assert not any(task.done() for task in waiting[:8])
-            assert {answer["reason"] for answer in await asyncio.gather(*waiting)} == {"signature_invalid"}
+            await asyncio.to_thread(publish, tmp_path)
+            answers = [answer["reason"] for answer in await asyncio.gather(*waiting)]
+            assert answers == ["ok"] * 8 + ["signature_invalid"] * 4
             assert decisions(it).waiting == 0
 
     run(scenario())
 
 
-def test_promise_27_forged_launches_open_one_wave_in_a_cool_down(tmp_path: Path) -> None:
-    """Promise 27: after a wave that brought nothing nobody waits or reports; a real rollover heals all the same."""
+def test_promise_27_forged_launches_open_one_wave_in_a_cool_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 27: after a wave that brought nothing nobody reports, and so nor waits; a real rollover heals all."""
+    waits(monkeypatch, 2)
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=0.5) as (it, signers):
+        async with following(tmp_path) as (it, signers):
             forged = [signed(stranger(number % 4), assertion_id=f"_f{number}") for number in range(40)]
             assert (await it.answer(forged[0]))["reason"] == "signature_invalid"
             first = await until_reported(it)
             assert sum(first.values()) == 1
-            began = time.monotonic()
             for raw in forged:
                 assert (await it.answer(raw))["reason"] == "signature_invalid"
-            assert time.monotonic() - began < PATIENCE / 2  # waiting would have taken 40 times 0.35 s
             assert decisions(it).waiting == 0
             await asyncio.sleep(0.3)
             assert reported(it.engine) == first
@@ -304,19 +316,30 @@ def test_promise_27_forged_launches_open_one_wave_in_a_cool_down(tmp_path: Path)
     run(scenario())
 
 
-def test_promise_27_a_wave_ends_whoever_joins(tmp_path: Path) -> None:
+def test_promise_27_a_wave_ends_whoever_joins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise 27: those who come later do not prolong it, and after the cool-down another may begin."""
+    waits(monkeypatch, 3)
+    ends = []
+    joined = Waves.joined
+
+    @contextlib.contextmanager
+    def noted(waves: Waves, *arguments: Any) -> Iterator[float]:
+        with joined(waves, *arguments) as until:
+            ends.append(until)
+            yield until
+
+    monkeypatch.setattr(Waves, "joined", noted)
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=1, metadata_cool_down_seconds=2) as (it, _):
-            began = time.monotonic()
+        async with following(tmp_path, metadata_cool_down_seconds=3.2) as (it, _):
             first = asyncio.create_task(it.answer(signed(stranger())))
-            await asyncio.sleep(0.5)
+            await until(lambda: decisions(it).waiting == 1)
             late = asyncio.create_task(it.answer(signed(stranger(1))))
             await asyncio.gather(first, late)
-            assert time.monotonic() - began < 1.4
+            assert len(ends) == 2
+            assert ends[0] == ends[1]
             assert len(await until_reported(it, 2)) == 2
-            await asyncio.sleep(max(0.0, began + 2.2 - time.monotonic()))
+            await asyncio.sleep(0.5)
             await it.answer(signed(stranger(2)))
             assert len(await until_reported(it, 3)) == 3
 
@@ -386,17 +409,14 @@ def test_promise_27_who_has_no_place_to_wait_is_reported(tmp_path: Path) -> None
     """Promise 27: all places taken, so the launch is denied at once; its key asks for a refresh all the same."""
 
     async def scenario() -> None:
-        async with following(tmp_path, max_in_flight=8, deadline_seconds=6) as (it, _):
+        async with following(tmp_path, max_in_flight=8) as (it, _):
             first = asyncio.create_task(it.answer(signed(stranger(1))))
-            for _ in range(200):
-                if decisions(it).waiting:
-                    break
-                await asyncio.sleep(0.01)
-            began = time.monotonic()
+            await until(lambda: decisions(it).waiting)
             assert (await it.answer(signed(stranger(2))))["reason"] == "signature_invalid"
-            assert time.monotonic() - began < 3
+            assert not first.done()
             assert len(await until_reported(it, 2)) == 2
-            assert (await first)["reason"] == "signature_invalid"
+            await asyncio.to_thread(publish, tmp_path, by=stranger(1))
+            assert (await first)["reason"] == "ok"
 
     run(scenario())
 
@@ -430,14 +450,12 @@ IMPLAUSIBLE: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("name", IMPLAUSIBLE)
 def test_promise_28_what_is_not_plausible_is_denied_at_once(tmp_path: Path, name: str) -> None:
-    """Promise 28: no report, no waiting, and no wave: the next plausible one may still wait."""
+    """Promise 28: no report, and so no waiting, and no wave: the next plausible one may still wait."""
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=6) as (it, signers):
-            began = time.monotonic()
+        async with following(tmp_path) as (it, signers):
             answer = await it.answer(IMPLAUSIBLE[name]())
             assert answer["decision"] == "deny"
-            assert time.monotonic() - began < 4
             asking = asyncio.create_task(it.answer(signed(stranger())))
             assert sum((await until_reported(it)).values()) == 1
             assert not asking.done()
@@ -452,13 +470,12 @@ def test_promise_28_a_revoked_key_is_not_waited_for(tmp_path: Path) -> None:
     """Promise 28: revoked at this IdP it is known, and denied as such."""
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=6) as (it, _):
+        async with following(tmp_path) as (it, _):
             await asyncio.to_thread(publish, tmp_path)
             act(it, Event.REVOKE)
             it.holder.refresh()
-            began = time.monotonic()
             assert (await it.answer(signed(stranger())))["reason"] == "certificate_revoked"
-            assert time.monotonic() - began < 4
+            await asyncio.sleep(0.3)
             assert reported(it.engine) == {}
 
     run(scenario())
@@ -475,10 +492,9 @@ def test_without_a_source_nobody_waits(tmp_path: Path) -> None:
     """Metadata that was uploaded cannot be looked at early: the deny is given at once."""
 
     async def scenario() -> None:
-        async with following(tmp_path, subscribed=False, deadline_seconds=6) as (it, _):
-            began = time.monotonic()
+        async with following(tmp_path, subscribed=False) as (it, _):
             assert (await it.answer(signed(stranger())))["reason"] == "signature_invalid"
-            assert time.monotonic() - began < 4
+            await asyncio.sleep(0.3)
             assert reported(it.engine) == {}
             subscribe(it.engine)
             it.holder.refresh()
@@ -522,7 +538,7 @@ def test_promise_1_a_cancelled_wait_is_a_deny(tmp_path: Path) -> None:
     """Promise 1: whoever is cancelled while it waits is denied, recorded, and gives its place back."""
 
     async def scenario() -> None:
-        async with following(tmp_path, deadline_seconds=6) as (it, _):
+        async with following(tmp_path) as (it, _):
             asking = asyncio.create_task(it.answer(signed(stranger())))
             await until_reported(it)
             asking.cancel()

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from evidence_service.web.tls import ServerTls, TlsError
-from tests.web.listening import Identity, client_context, identity
+from tests.web.listening import PATIENCE, Identity, client_context, identity
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def server(tmp_path: Path) -> Identity:
 def handshake(tls: ServerTls, client: ssl.SSLContext) -> tuple[str, bytes]:
     """One handshake over a socket pair: protocol version and the certificate that the client saw."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(20)
-    theirs.settimeout(20)
+    ours.settimeout(PATIENCE)
+    theirs.settimeout(PATIENCE)
     failure: list[Exception] = []
 
     def accept() -> None:

@@ -17,11 +17,21 @@ from evidence_service.web.auth import connection_of
 from evidence_service.web.problems import json_reply
 from evidence_service.web.tls import ServerTls
 from evidence_service.web.transport import Implementation, TransportLimits
-from tests.web.listening import answer_of, client_context, connected, identity, is_closed, listening, request
+from tests.web.listening import (
+    PATIENCE,
+    answer_of,
+    client_context,
+    connected,
+    identity,
+    is_closed,
+    listening,
+    request,
+)
 
 QUICK = TransportLimits(
     header_timeout=0.6, body_timeout=0.6, max_header_bytes=2048, max_body_bytes=4096, max_connections=1000
 )
+"""For connections that are to be closed; on a slow machine a good request might not be in time."""
 PATIENT = TransportLimits(header_timeout=60, body_timeout=60, max_header_bytes=2048, max_body_bytes=4096)
 
 
@@ -64,7 +74,7 @@ def test_promise_3_a_stalled_connection_is_closed(implementation: Implementation
     """Whatever is missing of a request, the connection ends by itself (promise 3)."""
     with listening(echo, QUICK, implementation) as port, connected(port) as connection:
         connection.sendall(start)
-        assert is_closed(connection, within=10)
+        assert is_closed(connection)
 
 
 @both
@@ -81,22 +91,28 @@ def test_promise_3_dripping_does_not_prolong(implementation: Implementation, sta
     """A byte now and then does not keep a connection open (promise 3)."""
     with listening(echo, QUICK, implementation) as port, connected(port) as connection:
         connection.sendall(start)
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE
         try:
             while time.monotonic() < until:
                 connection.sendall(drip)
                 time.sleep(0.1)
         except ConnectionError:
             return
-        pytest.fail("still open after 10 s")
+        pytest.fail("still open")
 
 
 @both
 def test_an_idle_connection_between_requests_stays(implementation: Implementation) -> None:
     """The time limits are for requests in the making; keep-alive has its own, longer one."""
-    with listening(echo, QUICK, implementation) as port, connected(port) as connection:
-        connection.sendall(request(b"abc"))
-        assert answer_of(connection).endswith(b"3 None")
+    with listening(echo, QUICK, implementation) as port, contextlib.ExitStack() as closing:
+        answer = b""
+        for _ in range(100):  # a slow machine may send the first request too late for the limit
+            connection = closing.enter_context(connected(port))
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(request(b"abc"))
+                if answer := answer_of(connection):
+                    break
+        assert answer.endswith(b"3 None")
         assert not is_closed(connection, within=1.5)
         connection.sendall(request(b"abc"))
         assert answer_of(connection).endswith(b"3 None")
@@ -105,16 +121,16 @@ def test_an_idle_connection_between_requests_stays(implementation: Implementatio
 @both
 def test_a_head_that_is_too_large_is_refused(implementation: Implementation) -> None:
     """In one piece it is a 400 with our headers; as an endless line it ends the connection (promise 85)."""
-    with listening(echo, QUICK, implementation) as port:
+    with listening(echo, PATIENT, implementation) as port:
         with connected(port) as connection:
             connection.sendall(request(headers="".join(f"X-{number}: {'a' * 100}\r\n" for number in range(30))))
             answer = answer_of(connection)
             assert answer.startswith(b"HTTP/1.1 400 ")
             assert b"x-content-type-options: nosniff" in answer.lower()
-            assert is_closed(connection, within=10)
+            assert is_closed(connection)
         with connected(port) as connection:
             connection.sendall(b"POST /" + b"a" * 5000)
-            assert is_closed(connection, within=10)
+            assert is_closed(connection)
 
 
 @both
@@ -171,7 +187,7 @@ def test_promise_3_too_many_connections_push_out_strangers(implementation: Imple
         again = closing.enter_context(answered(port))
         for gone, stays in ((idle, silent), (silent, again)):
             closing.enter_context(answered(port))
-            assert is_closed(gone, within=10)
+            assert is_closed(gone)
             assert not is_closed(stays, within=0.1)
         known.sendall(KNOWN)
         assert answer_of(known).endswith(b"welcome")
@@ -186,7 +202,7 @@ def test_promise_3_idle_known_connections_make_room_last(implementation: Impleme
         first.sendall(KNOWN)
         assert answer_of(first).endswith(b"welcome")
         closing.enter_context(answered(port, KNOWN))
-        assert is_closed(second, within=10)
+        assert is_closed(second)
         assert not is_closed(first, within=0.1)
 
 
@@ -204,7 +220,7 @@ def test_strangers_learn_that_it_is_crowded(implementation: Implementation) -> N
 @both
 def test_garbage_is_answered_as_a_problem(implementation: Implementation) -> None:
     """What is not HTTP gets a 400 without a word about the server."""
-    with listening(echo, QUICK, implementation) as port, connected(port) as connection:
+    with listening(echo, PATIENT, implementation) as port, connected(port) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
         answer = answer_of(connection)
         assert answer.startswith(b"HTTP/1.1 400 ")
@@ -221,14 +237,14 @@ def test_the_peer_certificate_reaches_the_application(implementation: Implementa
     assert tls.trust([b"no certificate", first.der]) == (b"no certificate",)
 
     def thumbprint(context: ssl.SSLContext) -> bytes:
-        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=20)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=PATIENCE)
         try:
             connection.request("POST", "/", b"abc")
             return connection.getresponse().read()
         finally:
             connection.close()
 
-    with listening(echo, QUICK, implementation, tls=tls.context) as port:
+    with listening(echo, PATIENT, implementation, tls=tls.context) as port:
         assert thumbprint(client_context(server)) == b"3 None"
         assert thumbprint(client_context(server, first)) == b"3 " + hashlib.sha256(first.der).hexdigest().encode()
         with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
