@@ -94,7 +94,7 @@ def status(session: Session, name: str | None, form: Output) -> int:
 def _print_servers(views: Sequence[ServerView], now: datetime) -> None:
     rows = []
     for view in views:
-        step, error = view.status.step, view.last_error
+        error = view.last_error
         soonest = view.used[0] if view.used else None
         starts = [each.renews_at for each in view.used if each.renews_at is not None]
         rows.append(
@@ -104,8 +104,7 @@ def _print_servers(views: Sequence[ServerView], now: datetime) -> None:
                 "-" if soonest is None else soonest.certificate.id,
                 "-" if soonest is None else _left(soonest, now),
                 min(starts, default="-"),
-                "-" if step is None else what_next(step, view.status.observation),
-                "" if step is None else reason_of(step) or "",
+                *_next(view),
                 _pause(view, now),
                 "" if error is None else error.reason.value,
                 "-" if view.status.observed_at is None else f"{span(now - view.status.observed_at)} ago",
@@ -119,6 +118,14 @@ def _print_servers(views: Sequence[ServerView], now: datetime) -> None:
     for view in views:
         for text in _needs(view, now):
             output.warning(f"{view.status.name}: {text}")
+
+
+def _next(view: ServerView) -> tuple[str, str]:
+    """What is done next and its reason. What was planned before a server went away is told as no plan of now."""
+    status, step = view.status, view.status.step
+    if status.problem is not None:
+        return f"look again at {moment(status.next_tick_at)}", ""
+    return ("-", "") if step is None else (what_next(step, status.observation), reason_of(step) or "")
 
 
 def _needs(view: ServerView, now: datetime) -> Iterator[str]:
@@ -167,12 +174,17 @@ def _step_facts(view: ServerView, now: datetime) -> Iterator[tuple[str, object]]
     status, step, todo = view.status, view.status.step, todo_now(view, now)
     yield "FAS server", status.name
     yield "condition", _condition(view, now)
-    if step is not None:
+    if status.problem is not None:
+        yield "next", _next(view)[0]
+        if step is not None and status.observation is not None:
+            planned = what_next(step, status.observation)
+            yield "planned", f"{planned}, by what it reported at {moment(status.observation.at)}"
+    elif step is not None:
         yield "next", what_next(step, status.observation)
         yield "why", why_of(step)
     if todo is not None:
         yield "to do", todo
-    if step is not None and status.step_since is not None:
+    if step is not None and status.step_since is not None and status.problem is None:
         yield "since", status.step_since
 
 
@@ -209,6 +221,7 @@ def _print_offline_requests(view: ServerView) -> None:
     for each in view.certificates:
         request = each.certificate
         if each.is_waiting and request.certificate_authority is None and request.request_pem is not None:
+            output.line("")
             output.line(f"Request {request.id}, to be signed elsewhere:")
             for line in request.request_pem.splitlines():
                 output.line(line)

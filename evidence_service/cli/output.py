@@ -30,7 +30,7 @@ SHORT_DIGEST = 12
 # What may be broken, between words; all others are whole.
 _SENTENCES = frozenset(
     {"act", "delivery", "expected", "finding", "meaning", "next", "presented", "to do", "where", "why"}
-    | {"asked", "last act", "last error", "paused", "problem", "result", "title"}
+    | {"asked", "last act", "last error", "paused", "planned", "problem", "result", "title"}
 )
 _NARROWEST = 12
 _READABLE = 30  # a sentence is not broken into narrower lines

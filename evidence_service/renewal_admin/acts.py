@@ -57,7 +57,8 @@ _draw = SystemRandom().random
 MAX_RESPONSE = 256 * 1024
 """A PKCS #7 with a chain has a few KiB."""
 
-_PEM = re.compile(rb"-----BEGIN (PKCS7|CMS)-----\s+([A-Za-z0-9+/=\s]+)-----END \1-----\s*")
+# The web pages of AD CS write CERTIFICATE above a PKCS #7 as well; what is none is refused when it is judged.
+_PEM = re.compile(rb"-----BEGIN (PKCS7|CMS|CERTIFICATE)-----\s+([A-Za-z0-9+/=\s]+)-----END \1-----\s*")
 
 
 class NothingToDo(Conflict):

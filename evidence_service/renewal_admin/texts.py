@@ -31,6 +31,10 @@ from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.trust_admin.texts import finding_line, moment
 from idp_certs.reasons import Finding
 
+SIGN_ELSEWHERE = (
+    "Have the request signed, which `fas-evidence authcert status NAME` prints, and bring the answer: "
+    "`fas-evidence authcert import NAME FILE.p7b`."
+)
 _FOREVER_YEAR = 9999
 
 
@@ -59,6 +63,8 @@ def what_next(step: Step, observation: Observation | None = None) -> str:  # noq
             return f"give FAS the signed answer to the request {step.certificate_id}"
         case AwaitApproval():
             end = "" if step.deadline is None else f"; the certificate in use expires at {moment(step.deadline)}"
+            if _waits_for_file(step, observation):
+                return f"the request {shown(step.certificate_id)} must be signed elsewhere and its answer imported{end}"
             return f"the CA manager must issue {shown(step.certificate_id)}{end}"
         case Prove():
             how = "check" if step.definition is None else f"check, and test by the definition {step.definition},"
@@ -82,6 +88,12 @@ def what_next(step: Step, observation: Observation | None = None) -> str:  # noq
             return f"remove the {what} {shown(step.certificate_id)}"
         case Alert():
             return "a person must look at it"
+
+
+def _waits_for_file(step: AwaitApproval, observation: Observation | None) -> bool:
+    """Whether the request was made as a file, which no CA has: FAS names none for it."""
+    request = None if observation is None else observation.certificate(step.certificate_id)
+    return request is not None and request.certificate_authority is None
 
 
 def why_of(step: Step) -> str:
@@ -114,14 +126,14 @@ def at_server(text: str, server: str) -> str:
     return text.replace(" NAME", f" {server}")
 
 
-def todo_of(step: Step) -> str | None:
-    """What a person should do now; None where nothing is to be done."""
+def todo_of(step: Step, observation: Observation | None = None) -> str | None:
+    """What a person should do now, by what the server reported; None where nothing is to be done."""
     match step:
         case Alert():
             advice = dict.fromkeys(each.reason.advice for each in step.findings) or {step.reason.advice: None}
             return " ".join(advice)
         case AwaitApproval():
-            return RenewalReason.AWAITING_APPROVAL.advice
+            return SIGN_ELSEWHERE if _waits_for_file(step, observation) else RenewalReason.AWAITING_APPROVAL.advice
         case Withdraw(certificate_authority=str(authority), denial=""):
             number = "it" if step.ca_request_id is None else f"request {step.ca_request_id}"
             how = "Have the CA revoke" if step.issued else "Deny"

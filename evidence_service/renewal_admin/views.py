@@ -176,7 +176,7 @@ def _step_todo(view: ServerView) -> str | None:
     step, asked = view.status.step, {each.kind for each in view.status.asks}
     if isinstance(step, AwaitApproval) and AskKind.WITHDRAW in asked:
         return None
-    todo = None if step is None else todo_of(step)
+    todo = None if step is None else todo_of(step, view.status.observation)
     return None if todo is None else at_server(todo, view.status.name)
 
 
@@ -292,7 +292,7 @@ def issued_json(certificate: x509.Certificate) -> dict[str, Any]:
 
 def step_json(step: Step, observation: Observation | None = None) -> dict[str, Any]:
     """A step for programs, with the cmdlets that it calls as a person would type them."""
-    todo = todo_of(step)
+    todo = todo_of(step, observation)
     return {
         "kind": STEP_KINDS[type(step)].value,
         "reason": reason_of(step),

@@ -267,6 +267,24 @@ def test_a_first_contact_that_fails_is_told(place: Place, renewals: Renewals, mo
     assert f"{FAS1}: unreachable: The FAS server did not answer" in listed.err
 
 
+def test_what_was_planned_before_a_server_went_away_is_no_plan_of_now(place: Place, renewals: Renewals) -> None:
+    """Next it is looked at again; the last plan is told with the age of what it rests on (promise 63)."""
+    with database(place) as engine:
+        renewals.tick(engine)
+        renewals.farm.server(FAS1).unreachable = True
+        renewals.tick(engine)
+    shown = fas_evidence("authcert", "status", FAS1).out
+    row = next(each for each in fas_evidence("authcert", "status").out.splitlines() if each.startswith(FAS1))
+    (planned,) = [each for each in shown.splitlines() if each.startswith("planned ")]
+
+    assert "\nnext         look again at 20" in shown
+    assert "nothing before" in planned
+    assert ", by what it reported at 20" in planned
+    assert "\nwhy " not in shown
+    assert "look again at 20" in row
+    assert "not_due" not in row
+
+
 def test_a_second_renewal_is_refused_while_a_request_waits(place: Place, renewals: Renewals) -> None:
     """Two open requests would leave the CA manager to guess (promise 44)."""
     asked_and_waiting(place, renewals)
@@ -363,6 +381,7 @@ def test_an_offline_answer_is_checked_before_it_is_taken(place: Place, renewals:
     asked_and_waiting(place, renewals)
     entries = renewals.farm.server(FAS1).certificates.values()
     (request,) = [each for each in entries if each.id not in (used["id"] for used in certificates_in_use())]
+    status = fas_evidence("authcert", "status", FAS1)
     place.write("other.p7b", b"no PKCS 7")
     place.write("other.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     place.write("answer.p7b", renewals.farm.ca.sign_offline(request.request_pem or ""))
@@ -377,8 +396,11 @@ def test_an_offline_answer_is_checked_before_it_is_taken(place: Place, renewals:
     with database(place) as engine:
         renewals.tick_until(engine, StepKind.IMPORT)
 
+    assert "to do        Have the request signed" in status.out
+    assert "must issue" not in status.out
     assert other.code == 2
     assert "response_unreadable" in other.complaint
+    assert "response_unreadable" in pem.complaint
     assert "expected a PKCS #7" in pem.complaint
     assert "Import-FasAuthorizationCertificateResponse" in dry.out
     assert (unsure.code, no.code, before) == (2, 1, [])

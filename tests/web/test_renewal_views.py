@@ -205,7 +205,7 @@ def test_the_request_s_text_is_given_while_it_waits() -> None:
     assert [(each["id"], each["request_pem"]) for each in listed] == [("old", None), ("new", "PEM")]
 
 
-@pytest.mark.parametrize("label", [b"PKCS7", b"CMS"])
+@pytest.mark.parametrize("label", [b"PKCS7", b"CMS", b"CERTIFICATE"])
 def test_an_answer_in_pem_is_read_as_der(label: bytes) -> None:
     """FAS wants DER, and CAs give either."""
     pem = b"-----BEGIN " + label + b"-----\r\nMIIB\r\n-----END " + label + b"-----\r\n"
@@ -217,7 +217,7 @@ def test_an_answer_in_pem_is_read_as_der(label: bytes) -> None:
     ("content", "said"),
     [
         (b"x" * 300_000, "larger than 262144 bytes"),
-        (b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "expected a PKCS #7"),
+        (b"-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n", "expected a PKCS #7"),
         (b"-----BEGIN PKCS7-----\nMIIB=A\n-----END PKCS7-----\n", "the PEM is damaged"),
     ],
 )
@@ -296,6 +296,20 @@ def test_a_remedy_names_the_server() -> None:
 
     assert "`fas-evidence authcert renew" in todo
     assert "NAME" not in todo
+
+
+def test_nobody_is_sent_to_a_ca_that_has_no_request() -> None:
+    """A request that was made as a file is signed elsewhere, and its answer imported."""
+    step = AwaitApproval(certificate_id="new", until=NOW, deadline=None)
+    request = certificate("new", status=CertificateStatus.WAITING_FOR_APPROVAL, request_pem="PEM")
+    as_file = server_json(view(certificate(), request, step=step), NOW)
+    at_ca = server_json(view(certificate(), replace(request, certificate_authority="ca1\\CA"), step=step), NOW)
+
+    assert as_file["step"]["text"] == "the request new must be signed elsewhere and its answer imported"
+    assert as_file["todo"] == as_file["step"]["todo"]
+    assert "`fas-evidence authcert import fas1 FILE.p7b`" in as_file["todo"]
+    assert "Issue it at the CA" not in as_file["todo"]
+    assert at_ca["todo"] == RenewalReason.AWAITING_APPROVAL.advice
 
 
 def test_nobody_is_asked_to_issue_what_is_to_be_withdrawn() -> None:
