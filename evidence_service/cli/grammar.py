@@ -926,6 +926,17 @@ def notify_list(
     return list_messages(_session(context), output, limit)
 
 
+@notify_app.command("show")
+def notify_show(
+    context: typer.Context,
+    message: Annotated[str, typer.Argument(metavar="ID", help="The id of a message, or its beginning.")],
+) -> int:
+    """Show the whole of a message, also where it was cut, with those that went out as one with it."""
+    from evidence_service.cli.notify import show
+
+    return show(_session(context), message)
+
+
 @decision_app.command("list")
 def decision_list(
     context: typer.Context,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from evidence_service.adapters.channels import find_channels, open_channels, send_test
 from evidence_service.adapters.outbox import DeliveryState, Outbox, StoredMessage
+from evidence_service.adapters.rendering import as_text
 from evidence_service.cli import output
 from evidence_service.cli.errors import BadInput, ExitCode, NothingFound
 from evidence_service.cli.output import Cell, Output
@@ -17,6 +18,7 @@ from evidence_service.settings import SettingsError
 from evidence_service.trust_admin.texts import moment
 from idp_certs.alarms import Severity
 
+_SHORT_ID = 8
 _STYLES = {Severity.NOTICE: "", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
 _STATES = {DeliveryState.QUEUED: "waits", DeliveryState.DELIVERED: "delivered", DeliveryState.ABANDONED: "given up"}
 
@@ -50,6 +52,7 @@ def list_messages(session: Session, form: Output, limit: int) -> int:
         return ExitCode.DONE
     rows = [
         (
+            each.id[:_SHORT_ID],
             Cell(value=each.message.severity.value, style=_STYLES[each.message.severity]),
             moment(each.created_at),
             each.message.kind,
@@ -59,8 +62,21 @@ def list_messages(session: Session, form: Output, limit: int) -> int:
         )
         for each in found
     ]
-    columns = ("severity", "written", "kind", "for", "delivery", "title")
+    columns = ("id", "severity", "written", "kind", "for", "delivery", "title")
     output.table(columns, rows, nothing="No message was written yet.")
+    return ExitCode.DONE
+
+
+def show(session: Session, message: str) -> int:
+    """Print the whole of what goes out by this id."""
+    with session.store() as engine:
+        found = Outbox(engine).sent_as(message)
+    if not found:
+        raise NothingFound(f"there is no message {message!r}; `fas-evidence notify list` lists them")
+    if len(found) > 1:
+        raise BadInput(f"more than one message begins with {message!r}; give more of its id")
+    for line in as_text(found[0]).splitlines():
+        output.line(line)
     return ExitCode.DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -116,3 +117,28 @@ def test_what_did_not_reach_people_is_listed(place: Place) -> None:
     (delivery,) = listed["deliveries"]
     assert (delivery["state"], delivery["attempts"], delivery["problem"]) == ("queued", 1, "no route")
     assert delivery["next_attempt_at"] is not None
+
+
+def test_a_message_is_shown_whole_by_its_id(place: Place) -> None:
+    """All of it, as mail has it; the beginning of the id is enough where it is one message's."""
+    fas_evidence("db", "upgrade")
+    now = datetime.now(UTC)
+    engine = open_database(f"sqlite:///{place.database}", create=False)
+    with writing(engine) as connection:
+        for number in range(20):
+            put(connection, replace(MESSAGE, fact=str(number), paragraphs=("x" * 9000, f"end {number}")), now)
+    engine.dispose()
+    listed = fas_evidence("notify", "list", "-o", "json").json[0]
+    short = listed["id"][:8]
+    assert short in fas_evidence("notify", "list").out
+    ran = fas_evidence("notify", "show", short)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"URGENT: {MESSAGE.title}\n\n{'x' * 9000}\n\nend 19\n\nWhat to do:\n1. Open the console.")
+    assert listed["id"] in ran.out
+    ran = fas_evidence("notify", "show", "absent")
+    assert (ran.code, ran.complaint) == (
+        1,
+        "there is no message 'absent'; `fas-evidence notify list` lists them",
+    )
+    ran = fas_evidence("notify", "show", "")
+    assert (ran.code, ran.complaint) == (2, "more than one message begins with ''; give more of its id")
