@@ -72,7 +72,10 @@ def test_a_reader_that_goes_away(place: Place) -> None:
 
 @pytest.mark.parametrize(
     "group",
-    [(), ("idp",), ("key",), ("rollover",), ("alarm",), ("rule",), ("plugin",), ("decision",), ("db",), ("config",)],
+    [
+        *((), ("idp",), ("key",), ("rollover",), ("alarm",), ("rule",), ("plugin",)),
+        *(("authcert",), ("notify",), ("decision",), ("db",), ("config",)),
+    ],
     ids=" ".join,
 )
 def test_help_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, group: tuple[str, ...]) -> None:
