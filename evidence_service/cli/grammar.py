@@ -751,7 +751,7 @@ def authcert_status(
     *,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Show the FAS servers, when their certificates expire, and what is done next and why."""
+    """Show when certificates expire, and what is done next and why."""
     from evidence_service.cli.authcert import status
 
     return status(_session(context), name, output)
@@ -804,7 +804,10 @@ def authcert_rollback(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Go back to the certificate that a server used before, while it has it."""
+    """Go back to the certificate that a server used before.
+
+    That is possible while the server has it.
+    """
     from evidence_service.cli.authcert import roll_back
 
     return roll_back(_session(context), name, note=note, confirmed=yes, dry_run=dry_run)
@@ -868,7 +871,7 @@ def authcert_history(
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Show what was done and said at the FAS servers, or at one, by whom and why."""
+    """Show what was done and said at the servers, by whom and why."""
     from evidence_service.cli.authcert import history
 
     return history(_session(context), name, limit=limit, before=before, form=output)
@@ -884,9 +887,10 @@ def authcert_preflight(
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Check whether everything is ready for a renewal: rights, CA, templates, definitions, lead.
+    """Check whether everything is ready for a renewal.
 
-    Exits 1 where something fails, 3 where a server does not answer.
+    Looked at are rights, CA, templates, definitions and lead. Exits 1 where something fails, 3 where a server does
+    not answer.
     """
     from evidence_service.cli.authcert import preflight
 
@@ -931,7 +935,10 @@ def notify_show(
     context: typer.Context,
     message: Annotated[str, typer.Argument(metavar="ID", help="The id of a message, or its beginning.")],
 ) -> int:
-    """Show the whole of a message, also where it was cut, with those that went out as one with it."""
+    """Show the whole of a message, also where it was cut.
+
+    Those that went out as one with it are shown too.
+    """
     from evidence_service.cli.notify import show
 
     return show(_session(context), message)
