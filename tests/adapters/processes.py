@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from evidence_service.access.model import Allow
@@ -75,7 +76,7 @@ def race(path: str, rounds: str) -> None:
         engine = open_database(url_of(Path(path)), create=False)
         snapshot = load_snapshot(engine, secrets_dir=None)
         entries = [entry(snapshot, request(launch(assertion_id=f"_race{number}"))) for number in range(int(rounds))]
-        journal = Journal(engine)
+        journal = Journal(engine, busy_timeout=timedelta(seconds=30))
         journal.start()
         for number, each in enumerate(entries):
             say(f"ready {number}")
@@ -127,7 +128,7 @@ def fill(path: str, filler: str, limit: str) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         if filler:
             os.unlink(filler)  # noqa: PTH108
-        for _ in range(100):
+        for _ in range(600):
             if journal.healthy:
                 break
             await asyncio.sleep(0.1)

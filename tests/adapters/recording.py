@@ -45,8 +45,8 @@ def entry(
 
 @contextlib.asynccontextmanager
 async def running(engine: Engine, **settings: Any) -> AsyncIterator[Journal]:
-    """A journal that was started, and is stopped."""
-    journal = Journal(engine, **{"busy_timeout": timedelta(milliseconds=100), **settings})
+    """A journal that was started, and is stopped; it waits for a lock until a slow machine has let it go."""
+    journal = Journal(engine, **{"busy_timeout": timedelta(seconds=30), **settings})
     journal.start()
     try:
         yield journal

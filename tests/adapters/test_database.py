@@ -265,7 +265,7 @@ def test_two_that_start_at_once_make_one_database(tmp_path: Path) -> None:
     def start() -> None:
         barrier.wait()
         try:
-            open_database(url).dispose()
+            open_database(url, busy_timeout=timedelta(seconds=60)).dispose()
         except BaseException as error:  # noqa: BLE001
             failures.append(error)
 

@@ -7,7 +7,6 @@ import ipaddress
 import socket
 import sys
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +22,6 @@ from tests.metadata.server import ENDLESS, HOST, LOOPBACK, MetadataServer, Names
 
 PATH = "/FederationMetadata/2007-06/FederationMetadata.xml"
 DOCUMENT = b"<md:EntityDescriptor/>"
-SHORT = replace(LOOPBACK, timeout=timedelta(seconds=1))
 URL, UNTRUSTED, UNREACHABLE, TOO_LARGE = (
     TrustReason.METADATA_URL,
     TrustReason.METADATA_UNTRUSTED,
@@ -624,11 +622,17 @@ def test_another_status_than_200_is_no_answer(server: MetadataServer, status: in
 # Time (promise 24)
 
 
-def timed(source: Source, resolve: Resolve | None = None) -> tuple[FetchFailed, float]:
-    """How the fetch fails within one second, and how long it really took."""
-    started = time.monotonic()
-    error = refused(source, SHORT, resolve)
-    return error, time.monotonic() - started
+def given_up(source: Source, presented: str, resolve: Resolve | None = None) -> None:
+    """The fetch ends with its time, one second, and presents this.
+
+    Where a slow machine does not get that far in it, the fetch has more.
+    """
+    for seconds in (1, 5, 25):
+        error = refused(source, replace(LOOPBACK, timeout=timedelta(seconds=seconds)), resolve)
+        expected = presented.format(seconds=seconds)
+        if error.finding.presented == expected:
+            break
+    assert (error.finding.reason, error.finding.presented) == (UNREACHABLE, expected)
 
 
 @pytest.mark.parametrize(
@@ -641,42 +645,30 @@ def timed(source: Source, resolve: Resolve | None = None) -> tuple[FetchFailed, 
     ids=["body", "header", "interim answers"],
 )
 def test_a_slow_drip_ends_at_the_deadline(server: MetadataServer, raw: bytes) -> None:
-    """Promise 24: a byte now and then restarts no clock."""
+    """Promise 24: a byte now and then, for more than an hour, restarts no clock."""
     server.serve(PATH, raw=raw, drip=0.05)
 
-    error, seconds = timed(source_of(server))
-
-    assert error.finding.reason is UNREACHABLE
-    assert error.finding.presented == "no complete answer within 1 s"
-    assert 0.9 < seconds < 10
+    given_up(source_of(server), "no complete answer within {seconds} s")
 
 
 def test_redirects_share_one_deadline(server: MetadataServer) -> None:
-    """Three slow hops do not get the time three times."""
-    server.serve("/a", status=302, headers={"Location": "/b"}, delay=0.6)
-    server.serve("/b", status=302, headers={"Location": PATH}, delay=0.6)
+    """Two slow hops, each of which would be in time, do not get the time twice."""
+    server.serve("/a", status=302, headers={"Location": "/b"}, delay=0.7)
+    server.serve("/b", status=302, headers={"Location": PATH}, delay=2.8)
 
-    error, seconds = timed(source_of(server, "/a"))
+    error = refused(source_of(server, "/a"), replace(LOOPBACK, timeout=timedelta(seconds=3)))
 
     assert (error.finding.reason, error.finding.where) == (UNREACHABLE, "url, redirect 1")
-    assert seconds < 10
     assert server.requests(PATH) == 0
 
 
 def test_a_silent_server_ends_at_the_deadline(server: MetadataServer) -> None:
     """A server that never answers the TLS hello, or the request, is given up."""
     with silent_listener() as port:
-        error, seconds = timed(Source(url=f"https://{HOST}:{port}/"))
-    assert (error.finding.reason, error.finding.presented) == (
-        UNREACHABLE,
-        "no connection (it does not answer in time)",
-    )
-    assert seconds < 10
+        given_up(Source(url=f"https://{HOST}:{port}/"), "no connection (it does not answer in time)")
 
     server.serve(PATH, DOCUMENT, delay=60)
-    error, seconds = timed(source_of(server))
-    assert (error.finding.reason, error.finding.presented) == (UNREACHABLE, "no complete answer within 1 s")
-    assert seconds < 10
+    given_up(source_of(server), "no complete answer within {seconds} s")
 
 
 def test_name_resolution_ends_at_the_deadline(server: MetadataServer) -> None:
@@ -687,11 +679,8 @@ def test_name_resolution_ends_at_the_deadline(server: MetadataServer) -> None:
         release.wait(60)
         return []
 
-    error, seconds = timed(source_of(server), hang)
+    given_up(source_of(server), "name resolution takes too long", hang)
     release.set()
-
-    assert (error.finding.reason, error.finding.presented) == (UNREACHABLE, "name resolution takes too long")
-    assert seconds < 10
 
 
 def test_a_name_that_does_not_resolve(server: MetadataServer, connects: list[str]) -> None:

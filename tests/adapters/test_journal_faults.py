@@ -93,7 +93,7 @@ def test_two_processes_that_race_allow_evidence_once(tmp_path: Path) -> None:
             into.flush()
         outcomes.append(sorted(out.readline().strip() for _, out in pipes if out is not None))
     for racer in racers:
-        racer.communicate(timeout=60)
+        racer.communicate(timeout=120)
         assert racer.returncode == 0
     assert outcomes == [["allow", "evidence_already_used"]] * rounds
     assert Counter(line.reason for line in find_decisions(engine, limit=1000)) == {
@@ -181,7 +181,7 @@ def test_a_removed_database_is_noticed_and_not_made_up(tmp_path: Path) -> None:
     snapshot = load_snapshot(engine, secrets_dir=None)
 
     async def until_healthy(journal: Journal, expected: bool) -> None:
-        for _ in range(100):
+        for _ in range(600):
             if journal.healthy is expected:
                 return
             await asyncio.sleep(0.1)

@@ -277,7 +277,7 @@ def test_a_claim_says_how_old_evidence_may_be(trust: TrustStore, engine: Engine)
 
 
 def _claim_in_process(path: str, number: int) -> bool:
-    engine = open_database(path, create=False)
+    engine = open_database(path, create=False, busy_timeout=timedelta(seconds=30))
     try:
         return claimed(TrustStore(engine), owner=f"w{number}") is not None
     finally:

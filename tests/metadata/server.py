@@ -233,7 +233,7 @@ class MetadataServer:
     def answer(self, connection: socket.socket) -> None:
         """Serve one connection, from a thread of its own."""
         self.connections += 1
-        connection.settimeout(20)
+        connection.settimeout(60)
         if self._tls:
             context, _leaf = self._identity(self._shows)
             connection = context.wrap_socket(connection, server_side=True)

@@ -30,7 +30,7 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 ACTOR = "cli:admin"
 RPI = "urn:oasis:names:tc:SAML:metadata:rpi"
 RULES = WorkRules(
-    refresh=RefreshRules(fetch=FetchRules(allow_loopback=True, timeout=timedelta(seconds=10))),
+    refresh=RefreshRules(fetch=FetchRules(allow_loopback=True, timeout=timedelta(seconds=60))),
     cool_down=timedelta(seconds=60),
 )
 
