@@ -31,7 +31,7 @@ from evidence_service.renewal.server_view import (
     details,
     until_text,
 )
-from evidence_service.renewal.timing import lead_findings, lifetime_of, renew_at
+from evidence_service.renewal.timing import is_hearsay, lead_findings, lifetime_of, renew_at
 from idp_certs.alarms import DAY, HOUR, Alarm, Severity, instant_text, span_text
 from idp_certs.reasons import Finding
 
@@ -164,7 +164,9 @@ def _lead(known: Known) -> Iterator[Raised]:
     found = {finding for lifetime in lifetimes or [None] for finding in lead_findings(known.policy, lifetime)}
     if found:
         findings = "; ".join(sorted(map(_found, found)))
-        text = f"The lead of FAS server {known.view.name} does not fit: {findings}."
+        heard = any(is_hearsay(each, known.view.attempts) for each in known.used)
+        source = " How long they live is known from the server's event log alone." if heard else ""
+        text = f"The lead of FAS server {known.view.name} does not fit: {findings}.{source}"
         raised = Raised(kind="lead_does_not_fit", severity=Severity.WARNING, text=text)
         yield advised(raised, RenewalReason.LEAD_DOES_NOT_FIT.advice)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from evidence_service.renewal.approvals import (
@@ -43,7 +44,8 @@ def _use(known: Known) -> Iterator[Raised]:
     for each in known.used:
         facts = certificate_facts(each)
         if each.revoked_at is not None:
-            text = f"{certificate_name(known, each)} was revoked at {instant_text(each.revoked_at)}."
+            by = "" if each.serial is None else f" by its serial number in the server's event log, {each.serial}"
+            text = f"{certificate_name(known, each)} was revoked at {instant_text(each.revoked_at)}{by}."
             raised = Raised(kind="authcert_revoked", key=each.id, severity=Severity.CRITICAL, text=text, facts=facts)
             yield advised(raised, RenewalReason.REVOKED.advice)
         if each.expires is None:
@@ -61,7 +63,8 @@ def _use(known: Known) -> Iterator[Raised]:
 
 def _expiring(known: Known, certificate: AuthorizationCertificate, expires: datetime) -> Iterator[Raised]:
     left = expires - known.now
-    lifetime = lifetime_of(certificate, known.view.attempts, known.policy)
+    sure = replace(certificate, not_before=None)  # a log that others may write silences no alarm
+    lifetime = lifetime_of(sure, known.view.attempts, known.policy)
     # One that lives for days would never be without the alarm.
     levels = tuple(days for days in LEFT_DAYS if lifetime is None or days * DAY <= lifetime / 2)
     # Raised no later than so many days before, although a server is looked at now and then only.

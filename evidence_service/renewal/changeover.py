@@ -6,6 +6,7 @@ switch or a server in maintenance, goes on also while a person's pause lasts.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from evidence_service.renewal.model import (
@@ -189,8 +190,9 @@ def soak_ends(situation: Situation) -> datetime | None:
     tested = situation.past.verified.get(new.id) if new is not None else None
     if new is None or tested is None:
         return None
+    sure = replace(new, not_before=None)  # what leads to a removal is not taken from a log that others may write
     began = tested.result_at or tested.at
-    return began + soak_of(situation.policy, lifetime_of(new, situation.attempts, situation.policy))
+    return began + soak_of(situation.policy, lifetime_of(sure, situation.attempts, situation.policy))
 
 
 def left_over(situation: Situation) -> Retire | None:

@@ -43,8 +43,8 @@ class AuthorizationCertificate:
     release. `certificate_authority` is `host\CA name`, None for an offline request. `trust_area` is None while only a
     request exists. `request_pem` is the PKCS #10 text, `request_key_sha256` the SHA-256 (hex) of the
     SubjectPublicKeyInfo in it. `ca_request_id` is the CA's number of the request. `denial` is the CA's word. `serial`
-    (lower-case hex) and `not_before` are known where the FAS server's log lists them, `der` where the certificate
-    itself is known (an offline response). `revoked_at` comes from the CA's CRL.
+    (lower-case hex) and `not_before` are known where the FAS server's log lists them, in which others may write; `der`
+    where the certificate itself is known (an offline response). `revoked_at` comes from the CA's CRL.
     """
 
     id: str

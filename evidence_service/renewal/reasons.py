@@ -222,7 +222,10 @@ class RenewalReason(Reason):
         "revoked",
         750,
         "The CA has revoked an authorization certificate in use.",
-        "Find out why: if its key may be known to somebody, they can enroll anybody. A renewal is started at once.",
+        (
+            "Find out why: if its key may be known to somebody, they can enroll anybody. A renewal is started at once. "
+            "Its serial number is known from the server's event log alone: compare it with what the CA issued."
+        ),
     )
     EXPIRED = (
         "authcert_expired",

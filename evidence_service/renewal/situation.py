@@ -94,18 +94,30 @@ class Situation:
         start = renewal_start(each, self.attempts, self.policy, self.now)
         return start is not None and start <= self.now
 
+    def is_surely_due(self, certificate_id: str) -> bool:
+        """The same without what the server's log says, in which others may write.
+
+        That is its begin, and the serial number by which the CA's list names it.
+        """
+        each = self.entry(certificate_id)
+        if each is None or not self.is_due(certificate_id):
+            return each is None
+        sure = replace(each, not_before=None, revoked_at=None)
+        start = renewal_start(sure, self.attempts, self.policy, self.now)
+        return self.is_lost(certificate_id) or (start is not None and start <= self.now)
+
     def to_move(self, new: AuthorizationCertificate) -> tuple[CertificateDefinition, ...]:
         """The definitions that `new` is to be named by and is not, those that serve before the test definition.
 
-        Until it is verified these are all whose certificate is due, and the one that a person wants renewed; later only
-        those that name what it replaced.
+        Until it is verified these are all whose certificate is surely due, and the one that a person wants renewed;
+        later only those that name what it replaced.
         """
         request = self.past.requests.get(new.id)
         old = set(self.past.replaced_by(new.id))
         if request is not None:
             old.add(request.step.replaces)
         if new.id not in self.past.verified:
-            old.update(each for each in self.observation.used if each and self.is_due(each))
+            old.update(each for each in self.observation.used if each and self.is_surely_due(each))
             if self.ask(AskKind.RENEW) is not None:
                 old.update(self.serving[:1])
         old -= {new.id, ""}
@@ -249,8 +261,11 @@ def _own_candidate(situation: Situation) -> AuthorizationCertificate | None:
 
 
 def _spare(situation: Situation) -> AuthorizationCertificate | None:
-    """The one unused certificate that is as good as one that we would request: a person, or a lost memory, made it."""
-    if not any(map(situation.is_due, situation.serving)):
+    """The one unused certificate that is as good as one that we would request: a person, or a lost memory, made it.
+
+    A request is decided by people; this one was before, so that only what is sure leads to it.
+    """
+    if not any(map(situation.is_surely_due, situation.serving)):
         return None
     asked = asked_authority(situation.entry(situation.replaced), None, situation.policy)
     known = situation.past.moved | set(situation.past.requests)

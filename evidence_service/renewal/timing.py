@@ -4,6 +4,8 @@ A renewal starts `lead` before the certificate expires, plus a share of the jitt
 that it starts in [expiry - lead, expiry - lead + jitter] whatever restarts in between (promise 52). The jitter never
 takes time that the approver needs. A lead that cannot work is not used (promise 53): one longer than certificates live
 would renew on every run, one too short would let them lapse.
+What the FAS server's log says of a certificate's begin is hearsay: others may write there, and dates may be misread. It
+can make a renewal start earlier, and never later than the approver needs.
 Not judged: whether people are in fact at work while they should approve.
 """
 
@@ -42,13 +44,12 @@ _ANY_MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 def lifetime_of(certificate: AuthorizationCertificate, attempts: Attempts, policy: RenewalPolicy) -> timedelta | None:
     """How long the certificate lives from issue to expiry, as well as it is known.
 
-    When it was first seen counts only where that was its begin: for one that we requested or switched to.
+    When it was first seen counts only where that was its begin: for one that we requested or switched to. Of others the
+    log tells, unless they were usable before the begin that it names.
     """
     if certificate.expires is None:
         return policy.lifetime
-    if certificate.not_before is not None:
-        return certificate.expires - certificate.not_before
-    began = _began(certificate.id, attempts)
+    began = _began(certificate.id, attempts) or _listed_begin(certificate, attempts)
     return certificate.expires - began if began is not None and began < certificate.expires else policy.lifetime
 
 
@@ -60,6 +61,17 @@ def _began(certificate_id: str, attempts: Attempts) -> datetime | None:
         elif each.result is Result.DONE and isinstance(each.step, Switch) and each.step.after == certificate_id:
             ours = each.at
     return attempts.first_usable.get(certificate_id, began) if ours is not None else None
+
+
+def _listed_begin(certificate: AuthorizationCertificate, attempts: Attempts) -> datetime | None:
+    listed = certificate.not_before
+    return None if listed is None or listed > attempts.first_usable.get(certificate.id, listed) else listed
+
+
+def is_hearsay(certificate: AuthorizationCertificate, attempts: Attempts) -> bool:
+    """Whether how long it lives is known from the server's log alone."""
+    known = certificate.expires is None or _began(certificate.id, attempts) is not None
+    return not known and _listed_begin(certificate, attempts) is not None
 
 
 def lead_findings(policy: RenewalPolicy, lifetime: timedelta | None) -> tuple[Finding, ...]:
@@ -122,6 +134,8 @@ def renewal_start(
         return None
     lifetime = lifetime_of(certificate, attempts, policy)
     lead = lead_of(policy, lifetime)
+    if is_hearsay(certificate, attempts):
+        lead = max(lead, _needed(policy, lifetime) + policy.jitter)
     slack = max(lead - _needed(policy, lifetime), timedelta(0))
     return certificate.expires - lead + attempts.jitter * min(policy.jitter, slack)
 

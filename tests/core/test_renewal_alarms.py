@@ -167,11 +167,22 @@ def test_a_renewal_clears_what_was_told_of_the_old_certificate() -> None:
 
 def test_certificates_that_live_for_days_are_not_told_of_for_all_their_life() -> None:
     """A level counts only within half of the lifetime."""
-    short = replace(IN_USE, not_before=NOW, expires=NOW + 30 * DAY)
+    short = replace(IN_USE, not_before=None, expires=NOW + 30 * DAY)
     view = replace(CALM, observation=seen(short))
-    policy = replace(POLICY, lead_share=0.5, approval_time=DAY, soak=DAY)
+    policy = replace(POLICY, lead_share=0.5, approval_time=DAY, soak=DAY, lifetime=30 * DAY)
     assert raised(view, NOW + DAY, policy) == set()
     assert raised(view, NOW + 16 * DAY, policy) == {"warning authcert_expiring OLD:14d"}
+
+
+def test_what_only_the_log_says_is_told_as_that_and_silences_nothing() -> None:
+    """Promises 58 and 63: others may write there, so that people are to know where a number comes from."""
+    listed = replace(IN_USE, not_before=NOW, expires=NOW + 30 * DAY, serial="4a00b1")
+    view = replace(CALM, observation=seen(listed))
+    assert raised(view) >= {"warning authcert_expiring OLD:30d"}
+    assert "known from the server's event log alone" in the("lead_does_not_fit", view).text
+    revoked = the("authcert_revoked", replace(CALM, observation=seen(replace(listed, revoked_at=NOW))))
+    assert "by its serial number in the server's event log, 4a00b1." in revoked.text
+    assert "compare it with what the CA issued" in revoked.todo[0]
 
 
 IN_USE_IS: dict[str, tuple[AuthorizationCertificate, str]] = {

@@ -42,6 +42,7 @@ from tests.renewal.world import (
     NOW,
     OLD,
     PLAIN,
+    SECOND,
     asking,
     certificate,
     did,
@@ -292,11 +293,13 @@ def test_the_jitter_leaves_the_approver_the_time_that_is_his() -> None:
 
 
 def test_the_lifetime_is_known_from_the_best_source() -> None:
-    """What the certificate says, then when our own was first seen, then what is set; another's first sight is none."""
+    """When our own was first seen, then what the log lists, then what is set; another's first sight is no begin."""
     policy, ours = replace(PLAIN, lifetime=500 * DAY), did(requested(), until=NOW - HOUR)
     seen_first = replace(ours, first_usable={NEW: NOW, OLD: NOW})
 
     assert lifetime_of(certificate(not_before=NOW - 335 * DAY), ours, policy) == 365 * DAY
+    assert lifetime_of(certificate(not_before=NOW + SECOND), seen_first, policy) == 500 * DAY, "it was usable before"
+    assert lifetime_of(new(not_before=NOW + 699 * DAY), seen_first, policy) == 700 * DAY
     assert lifetime_of(new(), seen_first, policy) == 700 * DAY
     assert lifetime_of(new(), ours, policy) == 700 * DAY + HOUR
     assert lifetime_of(certificate(), seen_first, policy) == 500 * DAY

@@ -320,6 +320,9 @@ CASES: dict[str, Case] = {
     "a spare of another CA is not adopted": Case(
         seen=seen(certificate(), new(certificate_authority="x\\Test CA")), step="request due 0ld"
     ),
+    "what the log says alone asks people, and does not lead to a spare": Case(
+        seen=seen(replace(CALM, revoked_at=NOW - HOUR), new()), step="request revoked 0ld"
+    ),
     "of two spares none is adopted": Case(
         seen=seen(certificate(), new(), replace(new(), id="new2")), step="request due 0ld"
     ),
@@ -442,6 +445,19 @@ CASES: dict[str, Case] = {
         did=MOVED,
         step="switch y b>new",
     ),
+    "what the log says alone moves no other definitions": Case(
+        seen=seen(
+            certificate(),
+            replace(CALM, id="b", revoked_at=NOW),
+            replace(CALM, id="c", not_before=NOW - 9000 * DAY),
+            new(),
+            named={MAIN: NEW, "y": "b", "z": "c"},
+            maintenance=True,
+        ),
+        did=MOVED,
+        policy=replace(PLAIN, lead_share=0.5),
+        step="verify new",
+    ),
     "a definition of one that is not due stays": Case(
         seen=seen(certificate(), replace(CALM, id="b"), new(), named={MAIN: NEW, "y": "b"}, maintenance=True),
         did=MOVED,
@@ -476,6 +492,11 @@ CASES: dict[str, Case] = {
         seen=SERVES,
         did=did(requested(), PROVE, ENTER, switch(), verified(), LEAVE, until=NOW - 3 * DAY),
         step="retire 0ld",
+    ),
+    "a log that says the new one lives for a day shortens no soak": Case(
+        seen=seen(certificate(), new(not_before=NOW + 699 * DAY), named={MAIN: NEW}),
+        did=did(requested(), PROVE, ENTER, switch(), verified(), LEAVE, until=NOW - DAY),
+        step="soak new +0:05:00",
     ),
     "the old one is removed in a window": Case(
         seen=SERVES,

@@ -36,6 +36,7 @@ from tests.renewal.world import (
     DAY,
     HOUR,
     MINUTE,
+    NEW,
     NOW,
     OLD,
     OTHER,
@@ -47,6 +48,8 @@ from tests.renewal.world import (
     World,
     brief,
     certificate,
+    did,
+    requested,
 )
 
 policies = st.builds(
@@ -256,8 +259,9 @@ def test_the_start_never_moves(
 ) -> None:
     """Promise 52: whenever and however often it is computed, a renewal starts at one instant within the jitter."""
     policy = replace(PLAIN, jitter=most, lead_days=lead_days)
-    old = certificate(OLD, "Ok", NOW + lifetime, not_before=NOW)
-    drawn, none = Attempts(jitter=jitter), Attempts(jitter=0.0)
+    old = certificate(NEW, "Ok", NOW + lifetime)
+    none = replace(did(requested()), first_usable={NEW: NOW})
+    drawn = replace(none, jitter=jitter)
 
     starts = {renewal_start(old, drawn, policy, NOW + look) for look in (timedelta(0), *looks)}
     (start,), earliest = starts, renewal_start(old, none, policy, NOW)
@@ -268,6 +272,26 @@ def test_the_start_never_moves(
     assert NOW < earliest < NOW + lifetime
     if lead_findings(policy, lifetime):
         assert timedelta(0) < (NOW + lifetime) - earliest <= lifetime * 2 / 3 + SECOND
+
+
+@given(
+    listed=st.none() | st.timedeltas(-9000 * DAY, 9000 * DAY),
+    first=st.none() | st.timedeltas(-300 * DAY, timedelta(0)),
+    left=st.timedeltas(DAY, 900 * DAY),
+    share=st.none() | st.floats(0.01, 0.6),
+)
+def test_what_the_log_says_never_makes_a_renewal_start_too_late(
+    listed: timedelta | None, first: timedelta | None, left: timedelta, share: float | None
+) -> None:
+    """Promise 53: others may write there; the approver has his time all the same, and the start is known."""
+    policy = replace(PLAIN, lead_share=share, jitter=DAY)
+    old = certificate(OLD, "Ok", NOW + left, not_before=None if listed is None else NOW + listed)
+    attempts = Attempts(jitter=0.99, first_usable={} if first is None else {OLD: NOW + first})
+
+    start = renewal_start(old, attempts, policy, NOW)
+
+    assert start is not None
+    assert start <= NOW + left - policy.approval_time
 
 
 LIVES = {
