@@ -20,7 +20,14 @@ from evidence_service.renewal.model import Alert, AskKind, Maintenance, Step
 from evidence_service.renewal.ports import FasAnswerUnknown, FasRefused, FasUnreachable
 from evidence_service.renewal.preflight_model import Check, Verdict
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal_admin.acts import MAX_RESPONSE, NothingToDo, RenewalAdmin, SignedAnswer, paused_text
+from evidence_service.renewal_admin.acts import (
+    MAX_RESPONSE,
+    NothingToDo,
+    RenewalAdmin,
+    SignedAnswer,
+    paused_text,
+    preview_json,
+)
 from evidence_service.renewal_admin.texts import (
     at_server,
     cause_line,
@@ -291,10 +298,7 @@ def _ask(admin: RenewalAdmin, name: str, kind: AskKind, what: str, *, note: str,
 def _preview(admin: RenewalAdmin, name: str, form: Output, now: datetime) -> int:
     preview = admin.preview(name, now)
     if form is Output.JSON:
-        steps = [step_json(each, preview.looked.observation) for each in preview.steps]
-        observed = instant(preview.looked.observation.at)
-        answer = {"name": name, "dry_run": True, "observed_at": observed, "problem": preview.looked.problem}
-        output.emit_json({**answer, "warnings": list(preview.warnings), "steps": steps})
+        output.emit_json(preview_json(preview, now))
         return ExitCode.DONE
     for number, step in enumerate(preview.steps, 1):
         content = step_json(step, preview.looked.observation)
@@ -391,6 +395,7 @@ def pause(session: Session, name: str, *, until: str | None, note: str, dry_run:
     end = None if until is None else _until(until, now)
     with _renewals(session) as admin:
         server = admin.find(name)
+        admin.check_pause(server.name, end, now)
         if not dry_run:
             admin.pause(server.name, end, now=now, actor=actor(), note=note)
         view = admin.view(server.name, now)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import SystemRandom
+from typing import Any
 
 from cryptography import x509
 from sqlalchemy import Engine
@@ -48,10 +49,10 @@ from evidence_service.renewal.preview import preview_renewal
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.situation import Situation, weigh
 from evidence_service.renewal.timing import lead_findings, lifetime_of, renewal_start
-from evidence_service.renewal_admin.views import ServerView, certificate_views
+from evidence_service.renewal_admin.views import ServerView, certificate_views, step_json
 from evidence_service.renewal_settings import RenewalSettings
 from evidence_service.trust_admin.documents import Unusable
-from evidence_service.trust_admin.texts import finding_line, moment
+from evidence_service.trust_admin.texts import finding_line, instant, moment
 
 _draw = SystemRandom().random
 MAX_RESPONSE = 256 * 1024
@@ -96,6 +97,20 @@ class SignedAnswer:
     act: Import
     request: AuthorizationCertificate
     certificate: x509.Certificate
+
+
+def preview_json(preview: Preview, now: datetime) -> dict[str, Any]:
+    """A dry run for programs. `problem` says why the server did not answer; then what it last reported is used."""
+    observation = preview.looked.observation
+    return {
+        "name": preview.server.name,
+        "dry_run": True,
+        "observed_at": instant(observation.at),
+        "age_seconds": max(int((now - observation.at).total_seconds()), 0),
+        "problem": preview.looked.problem,
+        "warnings": list(preview.warnings),
+        "steps": [step_json(each, observation) for each in preview.steps],
+    }
 
 
 class RenewalAdmin:
@@ -292,10 +307,14 @@ class RenewalAdmin:
         """Leave a wish for the worker. Raises Conflict while one of this kind is open."""
         return self.store(now).ask(self.find(name).name, kind, now=now, actor=actor, note=note, payload=payload)
 
-    def pause(self, name: str, until: datetime | None, *, now: datetime, actor: str, note: str = "") -> None:
-        """Begin nothing at this server until then; None: until somebody resumes. Raises Conflict."""
+    def check_pause(self, name: str, until: datetime | None, now: datetime) -> None:
+        """Raises Conflict for a pause that would be over."""
         if until is not None and until <= now:
             raise Conflict(f"{name}: the pause would end at {moment(until)}, which is over; give a later end")
+
+    def pause(self, name: str, until: datetime | None, *, now: datetime, actor: str, note: str = "") -> None:
+        """Begin nothing at this server until then; None: until somebody resumes. Raises Conflict."""
+        self.check_pause(name, until, now)
         self.store(now).pause(self.find(name).name, until, now=now, actor=actor, note=note)
 
     def resume(self, name: str, *, now: datetime, actor: str, note: str = "") -> None:

@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute
 from evidence_service.adapters.outbox import Outbox
 from evidence_service.notices.model import Audience
 from evidence_service.renewal.model import AskKind, Step
-from evidence_service.renewal_admin.acts import MAX_RESPONSE, RenewalAdmin, paused_text
+from evidence_service.renewal_admin.acts import MAX_RESPONSE, RenewalAdmin, paused_text, preview_json
 from evidence_service.renewal_admin.views import (
     check_json,
     history_json,
@@ -151,15 +151,7 @@ class RenewalApi:
         await asyncio.to_thread(self._admin.check, name, AskKind.RENEW, call.now)
         async with self._at_fas:
             preview = await asyncio.to_thread(self._admin.preview, name, call.now)
-        return 200, {
-            "name": name,
-            "dry_run": True,
-            "observed_at": instant(preview.looked.observation.at),
-            "age_seconds": max(int((call.now - preview.looked.observation.at).total_seconds()), 0),
-            "problem": preview.looked.problem,
-            "warnings": list(preview.warnings),
-            "steps": [step_json(each, preview.looked.observation) for each in preview.steps],
-        }
+        return 200, preview_json(preview, call.now)
 
     async def _preflight(self, request: Request, call: Call) -> Answer:
         """Every check; with `?test=true`, FAS enrolls the test user too."""

@@ -136,6 +136,7 @@ def test_a_dry_run_says_that_a_neighbour_must_serve(renewals: Renewals) -> None:
         "no other FAS server is known to serve at present; the switch would wait until one does"
     ]
     assert ran.json["steps"][0]["kind"] == "request"
+    assert ran.json["age_seconds"] == 0
 
 
 def test_a_dry_run_of_a_server_that_is_away_uses_what_it_last_reported(place: Place, renewals: Renewals) -> None:
@@ -448,9 +449,11 @@ def test_a_pause_lasts_until_it_is_resumed(place: Place, renewals: Renewals) -> 
 @pytest.mark.parametrize("until", ["2d", "soon", "2020-01-01T00:00:00Z", "2020-01-01", "9999-01-01"])
 def test_a_pause_ends_at_an_instant_or_after_a_while(renewals: Renewals, until: str) -> None:
     """Both ways of saying it are understood, anything else is refused, and so is an end in the past."""
+    dry = fas_evidence("authcert", "pause", FAS1, "--until", until, "--dry-run")
     ran = fas_evidence("authcert", "pause", FAS1, "--until", until)
     end = f"{now_utc() + timedelta(days=2):%Y-%m-%dT}"
 
+    assert (dry.code, dry.err) == (ran.code, ran.err)
     if until == "2d":
         assert ran.code == 0
         assert f"paused until {end}" in ran.out
