@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from evidence_service.notices.model import About, Audience, Message
@@ -10,6 +10,7 @@ from idp_certs.alarms import Severity
 
 MOST_COMBINED = 50
 _SEVERITIES = tuple(Severity)
+_NAME = "NAME"
 _PLURALS = {
     About.IDP: "identity providers",
     About.FAS_SERVER: "FAS servers",
@@ -33,8 +34,8 @@ def combined(messages: Sequence[Message]) -> Message:
         severity=max((each.severity for each in messages), key=_SEVERITIES.index),
         urgent=any(each.urgent for each in messages),
         title=_title(messages),
-        paragraphs=(f"{len(messages)} messages in one, the oldest first.", *map(_line, messages)),
-        todo=tuple(dict.fromkeys(step for each in messages for step in each.todo)),
+        paragraphs=(_heading(messages), *_lines(messages)),
+        todo=_todo(messages),
         facts=tuple((each.subject, _facts(each)) for each in messages if each.facts),
     )
 
@@ -48,9 +49,35 @@ def _title(messages: Sequence[Message]) -> str:
     return f"{first.title}, and {len(messages) - 1} more"
 
 
-def _line(message: Message) -> str:
-    text = " ".join(message.paragraphs)
-    return text if message.subject in text else f"{message.subject}: {text}"
+def _heading(messages: Sequence[Message]) -> str:
+    """How many, and about what: short enough to be there where the rest is cut."""
+    return f"{len(messages)} messages in one, the oldest first, about {_names(messages)}."
+
+
+def _names(messages: Sequence[Message]) -> str:
+    return ", ".join(dict.fromkeys(each.subject for each in messages))
+
+
+def _lines(messages: Sequence[Message]) -> Iterator[str]:
+    """What each says; what several say alike stands once, with NAME for each of theirs."""
+    alike: dict[str, list[Message]] = {}
+    for each in messages:
+        alike.setdefault(" ".join(each.paragraphs).replace(each.subject, _NAME), []).append(each)
+    for text, same in alike.items():
+        if len({each.subject for each in same}) == 1:
+            said = text.replace(_NAME, same[0].subject)
+            yield said if _NAME in text else f"{same[0].subject}: {said}"
+        else:
+            yield text if len(same) == len(messages) else f"{_names(same)}: {text}"
+
+
+def _todo(messages: Sequence[Message]) -> tuple[str, ...]:
+    """Each advice once, with NAME where it is the same for several."""
+    alike: dict[str, set[str]] = {}
+    for each in messages:
+        for step in each.todo:
+            alike.setdefault(step.replace(each.subject, _NAME), set()).add(step)
+    return tuple(step if len(same) > 1 else same.pop() for step, same in alike.items())
 
 
 def _facts(message: Message) -> str:
@@ -69,26 +96,27 @@ def shortened(message: Message, most: int, whole: str) -> Message:
     """
     room, cut = most, 0
 
-    def fitted(texts: Sequence[str], share: int) -> tuple[str, ...]:
+    def fitted(texts: Sequence[tuple[str, str]], share: int) -> tuple[tuple[str, str], ...]:
         nonlocal room, cut
-        kept: list[str] = []
+        kept: list[tuple[str, str]] = []
         left = min(room, share)
-        for each in texts:
+        for name, each in texts:
             text = each if len(each) <= most // 4 else f"{each[: most // 4]}\u2026"
-            if len(text) > left:
+            if len(name) + len(text) > left:
                 break
-            kept.append(text)
+            kept.append((name, text))
             cut += text != each
-            left, room = left - len(text), room - len(text)
+            left, room = left - len(name) - len(text), room - len(name) - len(text)
         cut += len(texts) - len(kept)
         return tuple(kept)
 
-    first = fitted(message.paragraphs[:1], most)
-    todo = fitted(message.todo, most // 2)
-    others = fitted(message.paragraphs[1:], most)
-    values = fitted([f"{name}: {value}" for name, value in message.facts], most)
-    facts = tuple(
-        (name, text.removeprefix(f"{name}: ")) for (name, _), text in zip(message.facts, values, strict=False)
-    )
+    paragraphs, steps = [("", each) for each in message.paragraphs], [("", each) for each in message.todo]
+    first, todo = fitted(paragraphs[:1], most), fitted(steps, most // 2)
+    others, facts = fitted(paragraphs[1:], most), fitted(message.facts, most)
     said = f"This message is cut: {cut} of its texts are shortened or left out. `{whole}` shows all of it."
-    return replace(message, paragraphs=(*first, *others, said), todo=todo, facts=facts)
+    return replace(
+        message,
+        paragraphs=(*(text for _, text in (*first, *others)), said),
+        todo=tuple(text for _, text in todo),
+        facts=facts,
+    )

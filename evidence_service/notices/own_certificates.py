@@ -34,10 +34,12 @@ def own_certificate_alarms(certificates: tuple[OwnCertificate, ...], now: dateti
 def _alarms(certificate: OwnCertificate, now: datetime) -> tuple[Alarm, ...]:
     left, end = certificate.expires - now, instant_text(certificate.expires)
     kind = "plugin_certificate" if certificate.about is About.PLUGIN else "own_certificate"
-    whose = f"The certificate of {certificate.name}"
+    whose, refused = f"The TLS certificate of `{certificate.name}`", "and is refused by who asks it"
+    if certificate.about is About.PLUGIN:
+        whose, refused = f"The client certificate of plug-in {certificate.name}", "and every logon through it is denied"
     if left <= timedelta(0):
         name, key, severity = f"{kind}_expired", certificate.sha256, Severity.CRITICAL
-        text = f"{whose} expired at {end}, and is refused. {certificate.remedy}"
+        text = f"{whose} expired at {end}, {refused}. {certificate.remedy}"
     else:
         days = level_reached(left)
         if days is None:

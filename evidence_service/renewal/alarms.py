@@ -91,7 +91,8 @@ def _stopped(known: Known) -> Iterator[Raised]:
     view, step = known.view, known.view.step
     if view.damage is not None:
         text = f"Nothing is done at FAS server {view.name}: {view.damage}."
-        yield Raised(kind="renewal_stopped", key="damaged", severity=Severity.CRITICAL, text=text)
+        raised = Raised(kind="renewal_stopped", key="damaged", severity=Severity.CRITICAL, text=text)
+        yield advised(raised, "Find out who changed the database, and restore it from a backup.")
     if isinstance(step, Alert) and step.reason not in _OWN_ALARM:
         mild = step.reason is RenewalReason.NO_NEIGHBOUR and not known.is_urgent
         yield advised(
@@ -132,7 +133,7 @@ def _reach(known: Known) -> Iterator[Raised]:
     if view.problem is None or view.problem_since is None:
         return
     age = known.now - view.problem_since
-    text = f"FAS server {view.name} does not answer since {span_text(age)} ({_found(view.problem)}){until_text(known)}."
+    text = f"FAS server {view.name} has not answered for {span_text(age)} ({_found(view.problem)}){until_text(known)}."
     raised = Raised(kind="server_unreachable", severity=Severity.WARNING, text=text)
     raised = advised(raised, advice_for(view.problem.reason, view.name))
     if view.misses >= MISSES_WARNING or age >= UNREACHABLE_WARNING:

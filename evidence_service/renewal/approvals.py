@@ -102,13 +102,14 @@ _NOT_OURS = (
 )
 
 
-def approval_paragraphs(approval: Approval) -> tuple[str, ...]:
-    """What the request is, what happens if nobody decides, and who must not approve it."""
+def approval_paragraphs(approval: Approval, now: datetime) -> tuple[str, ...]:
+    """What the request is, what happens if nobody decides, as long as that is not over, and who must not approve it."""
     until = "it expires" if approval.deadline is None else f"it expires at {instant_text(approval.deadline)}"
     withdraws = approval.policy.on_deadline is Deadline.WITHDRAW
     fate = "is withdrawn" if withdraws else "counts as forgotten, and stays where it is"
     late = approval.deadline is not None and approval.forgotten_at > approval.deadline
-    forgotten = "" if late else f"If nobody decides by {instant_text(approval.forgotten_at)}, the request {fate}. "
+    over = late or is_overdue(approval, now)
+    forgotten = "" if over else f"If nobody decides by {instant_text(approval.forgotten_at)}, the request {fate}. "
     return (
         *(() if approval.is_ours else (_NOT_OURS,)),
         (

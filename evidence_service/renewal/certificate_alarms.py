@@ -98,16 +98,15 @@ def _approval(known: Known) -> Iterator[Raised]:
         return
     text, facts, todo = approval_text(approval, known.now), approval_facts(approval), approval_steps(approval)
     key, severity = reminder(approval, known.now)
-    more = approval_paragraphs(approval)
+    more = approval_paragraphs(approval, known.now)
     yield Raised(kind="approval_needed", key=key, severity=severity, text=text, more=more, facts=facts, todo=todo)
-    if is_overdue(approval, known.now):
-        withdraws = known.policy.on_deadline is Deadline.WITHDRAW
-        fate = "It is withdrawn, as set." if withdraws else "It is kept, as set."
+    # One that is to be withdrawn must not be issued any more, and is told of when that is done.
+    if is_overdue(approval, known.now) and known.policy.on_deadline is Deadline.KEEP:
         yield Raised(
             kind="approval_overdue",
             key=approval.request.id,
             severity=Severity.CRITICAL,
-            text=f"Nobody decided for {days_waited(approval, known.now)} days. {fate} {text}",
+            text=f"Nobody decided for {days_waited(approval, known.now)} days. It is kept, as set. {text}",
             more=more,
             facts=facts,
             todo=todo,

@@ -49,7 +49,7 @@ def test_what_is_combined_is_as_severe_as_the_worst_and_says_all_of_each() -> No
     assert (one.severity, one.urgent, one.kind) == (Severity.WARNING, True, "switched")
     assert one.title == "FAS1: certificate definition a uses the new certificate, and 1 more"
     assert one.paragraphs == (
-        "2 messages in one, the oldest first.",
+        "2 messages in one, the oldest first, about FAS1.",
         "FAS1: Certificate definition a names it. It was read back.",
         "FAS1: certificate definition b names it.",
     )
@@ -65,6 +65,18 @@ def test_what_is_the_same_on_several_is_told_as_that(about: About, title: str) -
     """Their number is in the title, which is all that a phone shows."""
     two = [replace(SWITCHED, about=about, subject=name, title=f"{name}: it fails") for name in ("x", "y")]
     assert combined(two).title == title
+
+
+def test_what_several_say_alike_stands_once() -> None:
+    """Forty servers that say the same are one sentence; who says something else is named before it."""
+    names = ("FAS1", "FAS2", "FAS3")
+    some = [replace(SWITCHED, subject=name, paragraphs=(f"{name} fails.",)) for name in names]
+    assert combined(some).paragraphs == (
+        "3 messages in one, the oldest first, about FAS1, FAS2, FAS3.",
+        "NAME fails.",
+    )
+    some[2] = replace(some[2], paragraphs=("FAS3 hangs.",))
+    assert combined(some).paragraphs[1:] == ("FAS1, FAS2: NAME fails.", "FAS3 hangs.")
 
 
 def test_requests_are_never_combined() -> None:

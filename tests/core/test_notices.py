@@ -126,6 +126,9 @@ def test_a_certificate_that_expired_is_critical_and_its_successor_clears_it() ->
     plugin = replace(OWN, about=About.PLUGIN, name="fas1")
     (alarm,) = own_certificate_alarms((plugin,), plugin.expires)
     assert (alarm.kind, alarm.severity, alarm.about) == ("plugin_certificate_expired", Severity.CRITICAL, "plugin")
+    assert alarm.text.startswith("The client certificate of plug-in fas1 expired at 2026-03-03T12:00:00Z, and every logon")
+    (served,) = own_certificate_alarms((OWN,), OWN.expires)
+    assert served.text.startswith("The TLS certificate of `serve` expired at 2026-03-03T12:00:00Z, and is refused by who")
     renewed = replace(plugin, sha256="ef", expires=plugin.expires + 365 * DAY)
     assert own_certificate_alarms((renewed,), plugin.expires) == ()
 

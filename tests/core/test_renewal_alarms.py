@@ -273,14 +273,20 @@ def test_reminders_follow_the_days_left_and_come_weekly_before() -> None:
     ]
 
 
-@pytest.mark.parametrize(("on_deadline", "fate"), [(Deadline.KEEP, "kept"), (Deadline.WITHDRAW, "withdrawn")])
-def test_a_forgotten_request_is_told_with_what_becomes_of_it(on_deadline: Deadline, fate: str) -> None:
-    """Promise 50: at the deadline it says whether the request is kept or withdrawn."""
-    policy = replace(POLICY, on_deadline=on_deadline)
+def test_a_forgotten_request_is_told_and_kept() -> None:
+    """Promise 50: at the deadline, without a word of a time that is over."""
     view = waiting()
-    assert "critical approval_overdue NEW" not in raised(view, NOW + 30 * DAY - SECOND, policy)
-    alarm = the("approval_overdue", view, NOW + 30 * DAY, policy)
-    assert alarm.text.startswith(f"Nobody decided for 30 days. It is {fate}, as set. Issue or deny")
+    assert "critical approval_overdue NEW" not in raised(view, NOW + 30 * DAY - SECOND)
+    assert any(each.startswith("If nobody decides") for each in the("approval_needed", view, NOW + 29 * DAY).more)
+    alarm = the("approval_overdue", view, NOW + 30 * DAY)
+    assert alarm.text.startswith("Nobody decided for 30 days. It is kept, as set. Issue or deny")
+    assert not any("If nobody decides" in each for each in alarm.more)
+
+
+def test_nobody_is_asked_to_issue_a_request_that_is_about_to_be_withdrawn() -> None:
+    """Promise 50: where forgotten requests are withdrawn, the withdrawal tells of it, and says to deny it."""
+    policy = replace(POLICY, on_deadline=Deadline.WITHDRAW)
+    assert not any("approval_overdue" in each for each in raised(waiting(), NOW + 30 * DAY, policy))
 
 
 def test_a_request_that_is_signed_elsewhere_is_described_as_such() -> None:
@@ -345,7 +351,7 @@ def test_a_server_that_does_not_answer_is_told_after_an_hour_and_urgently_when_i
     assert raised(view, NOW + HOUR) == {"warning server_unreachable"}
     assert raised(replace(view, misses=3), NOW + SECOND) == {"warning server_unreachable"}
     assert (
-        "since 5 hours (unreachable: expected an answer, got no route)"
+        "has not answered for 5 hours (unreachable: expected an answer, got no route)"
         in the("server_unreachable", view, NOW + 5 * HOUR).text
     )
     due = END - 50 * DAY
