@@ -31,7 +31,7 @@ from tests.corpus import keys, names
 from tests.work.given import NOW, RULES, Clock, Site, document, site, with_refresh
 
 TRUSTED, ANNOUNCED, RETIRING = CertificateState.TRUSTED, CertificateState.ANNOUNCED, CertificateState.RETIRING
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -70,7 +70,7 @@ def test_what_is_due_is_refreshed_and_then_left_alone(running: Site) -> None:
 def test_a_slow_source_holds_up_no_other(running: Site) -> None:
     """While one does not answer, the others are refreshed, and it is not asked twice at a time."""
     running.subscribe(document("idp"))
-    running.server.serve("/md", document("idp"), delay=5.0)
+    running.server.serve("/md", document("idp"), delay=2 * PATIENCE)
     until(lambda: running.server.connections == 1)
     running.subscribe(document("idp_b", entity_id=names.OTHER_IDP), entity_id=names.OTHER_IDP, path="/other")
     running.serve(document("idp_b", entity_id=names.OTHER_IDP), path="/other")
@@ -150,7 +150,7 @@ def test_promise_32_many_workers_ask_each_source_once(tmp_path: Path) -> None:
             data = document("idp", entity_id=entity_id)
             here.subscribe(data, entity_id=entity_id, path=f"/{number}", jitter=number / 6)
             here.serve(data, path=f"/{number}")
-        engines = [open_database(str(here.engine.url)) for _ in range(8)]
+        engines = [open_database(str(here.engine.url), busy_timeout=timedelta(seconds=30)) for _ in range(8)]
         together = threading.Barrier(len(engines))
 
         def work(worker: Worker) -> None:
