@@ -126,9 +126,11 @@ def test_a_certificate_that_expired_is_critical_and_its_successor_clears_it() ->
     plugin = replace(OWN, about=About.PLUGIN, name="fas1")
     (alarm,) = own_certificate_alarms((plugin,), plugin.expires)
     assert (alarm.kind, alarm.severity, alarm.about) == ("plugin_certificate_expired", Severity.CRITICAL, "plugin")
-    assert alarm.text.startswith("The client certificate of plug-in fas1 expired at 2026-03-03T12:00:00Z, and every logon")
+    assert "The client certificate of plug-in fas1 expired" in alarm.text
+    assert "and every logon through it is denied" in alarm.text
     (served,) = own_certificate_alarms((OWN,), OWN.expires)
-    assert served.text.startswith("The TLS certificate of `serve` expired at 2026-03-03T12:00:00Z, and is refused by who")
+    assert "The TLS certificate of `serve` expired" in served.text
+    assert "and is refused by who asks it" in served.text
     renewed = replace(plugin, sha256="ef", expires=plugin.expires + 365 * DAY)
     assert own_certificate_alarms((renewed,), plugin.expires) == ()
 
