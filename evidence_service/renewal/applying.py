@@ -227,7 +227,8 @@ def _held(situation: Situation) -> Step | None:
     if not situation.setbacks:
         return None
     last, policy = situation.setbacks[-1], situation.policy
-    shown = RenewalReason.WITHDRAWN if last.reason is RenewalReason.ASKED else last.cause
+    is_withdrawn = last.reason is RenewalReason.ASKED and last.certificate_id not in situation.given_up
+    shown = RenewalReason.WITHDRAWN if is_withdrawn else last.cause
     findings = (last.finding or Finding(reason=shown, where=last.certificate_id),)
     if len(situation.setbacks) >= policy.maximum_denials:
         reason = RenewalReason.DENIED_REPEATEDLY if last.reason is RenewalReason.DENIED else shown

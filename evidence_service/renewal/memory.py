@@ -49,7 +49,9 @@ class Setback:
     def cause(self) -> RenewalReason:
         """What people are told: what was found to be wrong, where that is known."""
         found = None if self.finding is None else self.finding.reason
-        return found if isinstance(found, RenewalReason) else self.reason
+        if isinstance(found, RenewalReason):
+            return found
+        return RenewalReason.TAKEN_BACK if self.reason is RenewalReason.ASKED else self.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ def _given_up(situation: Situation) -> Step | None:
     if not broken or situation.entry(broken[-1].certificate_id) is None:
         return None
     last = broken[-1]
-    finding = last.finding or Finding(reason=last.reason, where=last.certificate_id)
+    finding = last.finding or Finding(reason=last.cause, where=last.certificate_id)
     return Alert(reason=last.cause, findings=(finding,), until=until)
 
 

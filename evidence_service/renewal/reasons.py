@@ -92,6 +92,15 @@ class RenewalReason(Reason):
         "A certificate definition names an authorization certificate that the server does not have.",
         "Users of its rules cannot log on. A renewal is started; or set the definition to a usable one by hand.",
     )
+    TAKEN_BACK = (
+        "taken_back",
+        715,
+        "A person had every definition go back; the certificate that was in use is still on the server.",
+        (
+            "Find out why it did not serve. `fas-evidence authcert withdraw NAME` removes it, and the CA revokes it; "
+            "`fas-evidence authcert renew NAME` asks for another."
+        ),
+    )
     UNKNOWN_STATUS = (
         "unknown_status",
         720,

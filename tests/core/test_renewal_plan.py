@@ -608,6 +608,16 @@ CASES: dict[str, Case] = {
     "a person withdraws a broken certificate": Case(
         seen=seen(certificate(), new()), did=asking(AskKind.WITHDRAW, failing(PROVEN)), step="withdraw asked new"
     ),
+    "a person had all go back, and nothing is due": Case(
+        seen=seen(CALM, new()),
+        did=did(requested(), PROVE, switch(), verified(), replace(BACK, reason=RenewalReason.ASKED), until=NOW - DAY),
+        step="alert taken_back +1:00:00",
+    ),
+    "a person had all go back, and the next request is due later": Case(
+        seen=seen(certificate(), new()),
+        did=did(requested(), PROVE, switch(), verified(), replace(BACK, reason=RenewalReason.ASKED), until=NOW - HOUR),
+        step="rest taken_back +23:00:00",
+    ),
     "a person wants the way back": Case(
         seen=SERVES,
         did=asking(AskKind.ROLL_BACK, did(requested(), PROVE, switch(), verified())),
