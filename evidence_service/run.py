@@ -149,8 +149,7 @@ def _supervise(children: Sequence[_Child], stop: threading.Event) -> int:
         while decisive is None and not stop.is_set():
             decisive = _look(children)
             stop.wait(LOOK_SECONDS)
-    except OSError as error:
-        _log.error("not_started", problem=f"a process cannot be started: {error.strerror}")
+    except OSError:
         decisive = DEPENDENCY_FAILED
     for child in children:
         child.ask_to_end()
@@ -160,7 +159,10 @@ def _supervise(children: Sequence[_Child], stop: threading.Event) -> int:
 
 
 def _look(children: Sequence[_Child]) -> int | None:
-    """Start what is to be started; the exit code of a child that cannot be kept running. Raises OSError."""
+    """Start what is to be started; the exit code of a child that cannot be kept running.
+
+    Raises OSError where the needed one cannot be started at all.
+    """
     for child in children:
         code = child.ended()
         if code is not None:
@@ -174,5 +176,11 @@ def _look(children: Sequence[_Child]) -> int | None:
             if final:
                 return code or DEPENDENCY_FAILED
         elif child.wants_start:
-            child.start()
+            try:
+                child.start()
+            except OSError as error:
+                _log.error("not_started", process=child.name, problem=f"it cannot be started: {error.strerror}")
+                if child.is_needed:
+                    raise
+                child.rest()
     return None

@@ -335,6 +335,38 @@ def test_promise_86_launches_go_on_where_the_renewal_file_is_wrong(tmp_path: Pat
         assert parent.process.poll() is None
 
 
+_ABSENT = """
+import pathlib, sys
+from evidence_service import run
+run.LOOK_SECONDS = 0.01
+run.REST_SECONDS = 0.1
+children = {name: ["/does/not/exist"] for name in ("admin", "work", "serve")}
+if sys.argv[1] != "serve":
+    children["serve"] = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+sys.exit(run.run(children, log_level="info"))
+"""
+
+
+@pytest.mark.parametrize("missing", ["serve", "others"])
+def test_promise_86_launches_go_on_where_another_child_cannot_be_started(missing: str) -> None:
+    """A machine out of processes keeps those that answer launches; without them the rest is of no use."""
+    command = [sys.executable, "-c", _ABSENT, missing]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as parent:
+        assert parent.stderr is not None
+        said: list[dict[str, Any]] = []
+        for line in parent.stderr:
+            said.append(json.loads(line))
+            if missing != "serve" and sum(each["event"] == "not_started" for each in said) == 4:
+                assert parent.poll() is None
+                parent.send_signal(signal.SIGTERM)
+        code = parent.wait(PATIENCE)
+    refused = {each["process"] for each in said if each["event"] == "not_started"}
+
+    assert refused >= {"admin", "work"}
+    assert ("serve" in refused) == (missing == "serve")
+    assert (code == 3) == (missing == "serve")
+
+
 _FLAKY = """
 import pathlib, sys
 mark = pathlib.Path(sys.argv[1])
