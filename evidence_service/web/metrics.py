@@ -135,7 +135,7 @@ def _server_gauges(servers: Sequence[ServerView], now: datetime) -> Iterator[_Ga
             "When it is looked at next.",
             lambda each: each.status.next_tick_at.timestamp(),
         ),
-        ("renewal_last_error_timestamp_seconds", "When the last error was.", _error_at),
+        ("renewal_last_error_timestamp_seconds", "Since when it does not answer, or when an act failed.", _error_at),
     )
     for name, text, value_of in table:
         values = ((each.status.name, value_of(each)) for each in servers)

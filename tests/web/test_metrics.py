@@ -36,11 +36,12 @@ from evidence_service.renewal.model import (
     StepKind,
 )
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal_admin.views import ServerView, certificate_views
+from evidence_service.renewal_admin.views import ServerView, certificate_views, server_json
 from evidence_service.renewal_settings import NO_RENEWAL
 from evidence_service.settings import load_settings
 from evidence_service.web.metrics import Known, exposed, samples
 from idp_certs.alarms import Severity
+from idp_certs.instants import parse_instant
 from idp_certs.reasons import Finding
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -193,6 +194,59 @@ def test_a_server_that_was_taken_out_alerts_no_more() -> None:
         "renewal_next_look_timestamp_seconds",
     ):
         assert of(gone, name) == {}
+
+
+AWAY = Finding(reason=RenewalReason.UNREACHABLE, expected="", presented="")
+NOT_DONE = Attempt(
+    seq=1, step=LeaveMaintenance(certificate_id="new"), at=NOW, result=Result.FAILED, result_at=NOW, finding=FAILED
+)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        *(view(step) for step, _, _ in STEPS),
+        view(observation=None, observed_at=None),
+        view(observation=None, damage="row 1 was changed from outside"),
+        view(STEPS[2][0], problem=AWAY, problem_since=NOW - DAY, misses=3),
+        view(last_failed=NOT_DONE, failures=2, attempts_count=3),
+        view(paused_until=NOW + DAY),
+        view(paused_until=NOW - DAY),
+        view(STEPS[1][0], next_tick_at=NOW - 2 * DAY, observed_at=NOW - 3 * DAY),
+    ],
+)
+def test_each_number_is_what_status_shows(server: ServerView) -> None:
+    """Alerts and people see the same, also of what is stale: its age, its misses and the look that is overdue."""
+
+    def number(name: str) -> float | None:
+        return of(server, name).get(("fas1",))
+
+    def seconds(name: str) -> float | None:
+        instant = shown[name]
+        return None if instant is None else parse_instant(instant).timestamp()
+
+    shown = server_json(server, NOW)
+    expiry = of(server, "authorization_certificate_expiry_timestamp_seconds").values()
+    begins = of(server, "authorization_certificate_renew_at_timestamp_seconds").values()
+    states = {step for (_, step), value in of(server, "renewal_state").items() if value}
+    reasons = {reason for _, _, reason in of(server, "renewal_reason_info")}
+    errors = {reason for _, reason in of(server, "renewal_last_error_info")}
+    error, step = shown["last_error"], shown["step"]
+
+    assert min(expiry, default=None) == seconds("expires")
+    assert min(begins, default=None) == seconds("renews_at")
+    assert states == {"none" if step is None else step["kind"]}
+    assert reasons == {(None if step is None else step["reason"]) or ""}
+    assert errors == (set() if error is None else {error["reason"]})
+    assert number("renewal_next_look_timestamp_seconds") == seconds("next_look")
+    assert number("fas_server_observation_age_seconds") == shown["age_seconds"]
+    assert number("fas_server_maintenance") == shown["maintenance"]
+    assert number("renewal_requests") == shown["requests"]
+    assert number("renewal_failures") == shown["failures"]
+    assert number("renewal_misses") == shown["misses"]
+    assert number("renewal_paused") == (shown["paused_until"] is not None)
+    assert number("fas_server_reachable") == (shown["problem"] is None and shown["observed_at"] is not None)
+    assert number("renewal_waiting_for_approval") == (step is not None and step["kind"] == "await_approval")
 
 
 def test_alarms_and_undelivered_messages_are_counted() -> None:
