@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpcore
 
 from evidence_service.adapters.sending import NotDelivered
+from evidence_service.adapters.timed import TimedBackend
 
 _MAX_ANSWER = 256 * 1024
 _MAX_RETRY_AFTER = timedelta(hours=1)
@@ -42,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpsClient:
-    """How a server is reached. `ca_file` (PEM) replaces the system's authorities."""
+    """How a server is reached. `ca_file` (PEM) replaces the system's authorities. `timeout_seconds` bound the whole."""
 
     ca_file: str | None = None
     timeout_seconds: float = 30.0
@@ -53,11 +54,11 @@ class HttpsClient:
         """Ask once. Raises NotDelivered, in which only the host of the URL is named."""
         host = self._checked_host(url)
         named: list[tuple[bytes | str, bytes | str]] = list(headers.items())
-        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self.timeout_seconds)
+        context, line = tls_context(self.ca_file), TimedBackend(self.timeout_seconds, self.timeout_seconds)
         try:
             with (
-                httpcore.ConnectionPool(ssl_context=tls_context(self.ca_file)) as pool,
-                pool.stream(method, url, headers=named, content=body, extensions={"timeout": timeouts}) as answer,
+                httpcore.ConnectionPool(ssl_context=context, network_backend=line) as pool,
+                pool.stream(method, url, headers=named, content=body) as answer,
             ):
                 content = bytearray()
                 for chunk in answer.iter_stream():

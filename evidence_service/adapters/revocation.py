@@ -7,8 +7,7 @@ out of date or is signed by another key tells nothing: the answer is then unknow
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.types import (
     CertificatePublicKeyTypes,
 )
 
+from evidence_service.adapters.timed import TimedBackend
 from evidence_service.renewal.farm import RevocationList
 from evidence_service.renewal.model import AuthorizationCertificate, Observation
 from idp_certs.fetch import FetchFailed, FetchRules, Source, fetch
@@ -257,7 +257,7 @@ def _fetch(configured: RevocationList, rules: FetchRules) -> bytes | Problem:
 
 def _fetch_plain(url: str, rules: FetchRules) -> bytes | Problem:
     """One GET over plain http. A redirect is not followed: the address is to be the list's own."""
-    backend = _Timed(rules)
+    backend = TimedBackend(rules.timeout.total_seconds(), rules.connect_timeout.total_seconds())
     headers = {"User-Agent": "fas-logon-evidence", "Accept-Encoding": "identity", "Connection": "close"}
     chunks, size = [], 0
     with (
@@ -272,58 +272,6 @@ def _fetch_plain(url: str, rules: FetchRules) -> bytes | Problem:
             if size > rules.max_bytes:
                 return f"it has more than {rules.max_bytes} bytes"
     return b"".join(chunks)
-
-
-class _Timed(httpcore.NetworkBackend):
-    """Connections on which each step gets only the time that is left of the whole; name resolution ends by itself."""
-
-    def __init__(self, rules: FetchRules) -> None:
-        self._end = time.monotonic() + rules.timeout.total_seconds()
-        self._connect = rules.connect_timeout.total_seconds()
-        self._sockets = httpcore.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ARG002 - the deadline rules
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect."""
-        limit = min(self.left(), self._connect)
-        return _TimedStream(self._sockets.connect_tcp(host, port, limit, local_address, socket_options), self)
-
-    def left(self) -> float:
-        """Seconds; raises httpcore.ReadTimeout when none are left."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout
-        return left
-
-
-class _TimedStream(httpcore.NetworkStream):
-    """A connection under that deadline."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: _Timed) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - the deadline rules
-        """What has arrived."""
-        return self._stream.read(max_bytes, self._deadline.left())
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the deadline rules
-        """Send all."""
-        self._stream.write(buffer, self._deadline.left())
-
-    def close(self) -> None:
-        """Give the socket back."""
-        self._stream.close()
-
-    def get_extra_info(self, info: str) -> object:
-        """What the socket says of itself."""
-        return self._stream.get_extra_info(info)
 
 
 def _utc(instant: datetime) -> str:
