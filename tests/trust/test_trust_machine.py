@@ -8,10 +8,9 @@ model says.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,7 +29,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evidence_service.access.model import Allow, Deny
@@ -104,27 +103,49 @@ class Failed(Exception):  # noqa: N818 - an outcome
     """The fault that was planted struck, and nothing was saved."""
 
 
+class Engines:
+    """One database, and the engines of the worker and the replicas, which know the statements of earlier examples."""
+
+    def __init__(self, path: Path, acceptance: Acceptance) -> None:
+        """Make a database that knows the IdP and its source."""
+        self.path = path
+        self.registered = registered(path, acceptance)
+        self.worker, *self.replicas = (open_database(url_of(path), create=False) for _ in (None, *REPLICAS))
+        self.faults = Faults()
+        self.faults.attach(self.worker)
+
+    def start_anew(self) -> None:
+        """The database is what it was at first, and no process knows it."""
+        self.dispose()
+        for log in ("-wal", "-shm"):
+            assert not Path(f"{self.path}{log}").exists()
+        self.path.write_bytes(self.registered)
+        self.faults.disarm()
+
+    def dispose(self) -> None:
+        """All processes end."""
+        for engine in (self.worker, *self.replicas):
+            engine.dispose()
+
+
 class TrustMachine(RuleBasedStateMachine):
     """One IdP, its source, an attacker, an administrator, three replicas and a clock."""
 
     acceptance: ClassVar[Acceptance]
     with_creation: ClassVar[bool]
-    template: ClassVar[Path]
+    engines: ClassVar[Engines]
     steps: ClassVar[int]
     happened: ClassVar[Counter[str]]
 
     def __init__(self) -> None:
         """A registered IdP with a source that was never asked."""
         super().__init__()
-        self.directory = tempfile.TemporaryDirectory(dir=MEMORY)
-        self.path = Path(self.directory.name) / "fas-evidence.db"
-        shutil.copy(self.template, self.path)
+        self.engines.start_anew()
         self.now = START
-        self.faults = Faults()
-        self.engine = self._open()
-        self.faults.attach(self.engine)
+        self.faults = self.engines.faults
+        self.engine = self.engines.worker
         self.store = TrustStore(self.engine)
-        self.readers = [self._open() for _ in REPLICAS]
+        self.readers = self.engines.replicas
         self.holders = [SnapshotHolder(each, secrets_dir=None) for each in self.readers]
         self.model = Model(acceptance=self.acceptance, good={"idp"})
         self.views = [self.model.copy() for _ in REPLICAS]
@@ -146,12 +167,7 @@ class TrustMachine(RuleBasedStateMachine):
             assert history[-1].after == each.certificate.state
             assert history[0].before is None
             assert all(one.after == following.before for one, following in pairwise(history))
-        for engine in (self.engine, *self.readers):
-            engine.dispose()
-        self.directory.cleanup()
-
-    def _open(self) -> Engine:
-        return open_database(url_of(self.path), create=False)
+        self.engines.dispose()
 
     # --- what is compared ---
 
@@ -190,8 +206,6 @@ class TrustMachine(RuleBasedStateMachine):
 
     def _restart_worker(self) -> None:
         self.engine.dispose()
-        self.engine = self._open()
-        self.faults.attach(self.engine)
         self.store = TrustStore(self.engine)
 
     # --- the IdP ---
@@ -539,7 +553,6 @@ class TrustMachine(RuleBasedStateMachine):
         """Its memory is then the disk."""
         if restart:
             self.readers[replica].dispose()
-            self.readers[replica] = self._open()
             self.holders[replica] = SnapshotHolder(self.readers[replica], secrets_dir=None)
         self.holders[replica].refresh()
         self.views[replica] = self.model.copy()
@@ -649,8 +662,8 @@ EVERYWHERE = {
 """What every shard has seen; the rest is done on purpose below, as chance may miss it."""
 
 
-def registered(path: Path, acceptance: Acceptance) -> Path:
-    """A database that knows the IdP and its source."""
+def registered(path: Path, acceptance: Acceptance) -> bytes:
+    """A database that knows the IdP and its source, as it is on disk."""
     engine = open_database(url_of(path))
     document = octets_of(Document(lists=("idp",), signer="idp"))
     (metadata,) = parse_metadata(document)
@@ -667,18 +680,25 @@ def registered(path: Path, acceptance: Acceptance) -> Path:
         seen=None,
     )
     engine.dispose()
-    return path
+    return path.read_bytes()
+
+
+@pytest.fixture
+def database() -> Iterator[Path]:
+    """Where the database is to be."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+        yield Path(directory) / "fas-evidence.db"
 
 
 @pytest.mark.parametrize(("acceptance", "with_creation", "number"), SHARDS)
-def test_the_machine_equals_its_model(acceptance: Acceptance, with_creation: bool, number: int, tmp_path: Path) -> None:
+def test_the_machine_equals_its_model(acceptance: Acceptance, with_creation: bool, number: int, database: Path) -> None:
     """Promise 42, in shards of which each runs its part of 10,000 steps, the same ones each time."""
 
     class Shard(TrustMachine):
         """One way of accepting, one kind of IdP."""
 
     Shard.acceptance, Shard.with_creation = acceptance, with_creation
-    Shard.template, Shard.steps, Shard.happened = registered(tmp_path / "a.db", acceptance), 0, Counter()
+    Shard.engines, Shard.steps, Shard.happened = Engines(database, acceptance), 0, Counter()
 
     run_state_machine_as_test(
         seed(number)(Shard),
@@ -691,18 +711,14 @@ def test_the_machine_equals_its_model(acceptance: Acceptance, with_creation: boo
 
 @pytest.mark.parametrize("statement", [0, 2, 5, 10, 99])
 @pytest.mark.parametrize("crash", [True, False])
-def test_on_purpose(statement: int, crash: bool, tmp_path: Path) -> None:
+def test_on_purpose(statement: int, crash: bool, database: Path) -> None:
     """Promise 42: what chance may miss, one after the other, with the same checks after each."""
 
     class Scripted(TrustMachine):
         """No chance in it."""
 
     Scripted.acceptance, Scripted.with_creation = Acceptance.CONTINUITY, True
-    Scripted.template, Scripted.steps, Scripted.happened = (
-        registered(tmp_path / "a.db", Acceptance.CONTINUITY),
-        0,
-        Counter(),
-    )
+    Scripted.engines, Scripted.steps, Scripted.happened = Engines(database, Acceptance.CONTINUITY), 0, Counter()
     machine = Scripted()
     script: list[Callable[[], object]] = [
         machine.the_idp_publishes,
