@@ -381,10 +381,9 @@ def import_response(session: Session, name: str, file: Path, *, note: str, confi
 
 
 def _answer_facts(answer: SignedAnswer) -> Iterator[tuple[str, object]]:
-    certificate = answer.certificate
-    for name, member in (("subject", "subject"), ("issuer", "issuer"), ("serial", "serial")):
-        yield name, issued_json(certificate)[member]
-    yield "thumbprint", issued_json(certificate)["thumbprint"]
+    certificate, shown = answer.certificate, issued_json(answer.certificate)
+    for name in ("subject", "issuer", "serial", "thumbprint"):
+        yield name, shown[name]
     yield "valid", f"{moment(certificate.not_valid_before_utc)} to {moment(certificate.not_valid_after_utc)}"
     yield "key", f"that of the open request {answer.request.id} (SHA-256 {answer.request.request_key_sha256})"
 

@@ -48,7 +48,7 @@ from evidence_service.trust_admin.views import finding_json
 from idp_certs.alarms import Severity
 from idp_certs.reasons import Finding
 
-URGENT, SOON = timedelta(days=7), timedelta(days=30)
+URGENT = timedelta(days=7)
 MISSED_LOOKS = 3
 """So many usual intervals without a look mean that no worker runs, and so many looks without an answer an outage."""
 START_WORKER = "start one (fas-evidence work), or see its log"
@@ -220,7 +220,7 @@ def server_json(view: ServerView, now: datetime) -> dict[str, Any]:
         else {
             **step_json(status.step, observation),
             "todo": _step_todo(view),
-            "since": _since(status),
+            "since": _optional(status.step_since),
         },
         "todo": todo_now(view, now),
         "asks": [ask_json(each) for each in status.asks],
@@ -240,10 +240,6 @@ def server_json(view: ServerView, now: datetime) -> dict[str, Any]:
         "last_error": None if error is None else finding_json(error),
         "damage": status.damage,
     }
-
-
-def _since(status: ServerStatus) -> str | None:
-    return _optional(status.step_since)
 
 
 def _pause(status: ServerStatus, now: datetime) -> str | None:

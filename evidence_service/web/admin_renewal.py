@@ -146,9 +146,9 @@ class RenewalApi:
         dry_run = flag(query_of(request, "dry_run"), "dry_run")
         wanted = await json_body(request, RenewalWish)
         name = self._name(request)
+        await asyncio.to_thread(self._admin.check, name, AskKind.RENEW, call.now)
         if not dry_run:
             return await asyncio.to_thread(self._asked, name, AskKind.RENEW, call, wanted.note)
-        await asyncio.to_thread(self._admin.check, name, AskKind.RENEW, call.now)
         async with self._at_fas:
             preview = await asyncio.to_thread(self._admin.preview, name, call.now)
         return 200, preview_json(preview, call.now)
@@ -213,8 +213,6 @@ class RenewalApi:
 
     def _asked(self, name: str, kind: AskKind, call: Call, note: str, payload: bytes | None = None) -> Answer:
         """Leave a wish for the worker; 202, as the worker does it."""
-        if kind is AskKind.RENEW:
-            self._admin.check(name, AskKind.RENEW, call.now)
         missing = worker_missing(self._admin.view(name, call.now), call.now)
         ask = self._admin.ask(name, kind, now=call.now, actor=call.actor, note=note, payload=payload)
         paused = paused_text(self._admin.view(name, call.now), call.now)
