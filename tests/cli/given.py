@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +63,20 @@ def fas_evidence(*arguments: str | Path, stdin: bytes = b"", terminal: bool = Fa
 def process(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Run the command as its users do, in a process of its own."""
     command = [sys.executable, "-m", "evidence_service", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, check=False, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, check=False, timeout=120, **options)
 
 
 def serving_environment() -> dict[str, str]:
-    """What a process of its own needs to find the program from any directory."""
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    """What a process of its own needs to find the program from any directory, and to be in time on a slow machine."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "FAS_EVIDENCE_DEADLINE_SECONDS": "7"}
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for a change that a running service takes over by itself."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -206,7 +206,7 @@ def test_each_answer_is_handed_on_at_once(place: Place) -> None:
             running.stdin.flush()
             assert json.loads(running.stdout.readline())["id"] == str(number)
         running.stdin.close()
-        assert running.wait(timeout=30) == 0
+        assert running.wait(timeout=60) == 0
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(place: Place) -> None:
@@ -215,7 +215,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(place: Place) -> None:
     command = f"{sys.executable} -m evidence_service check --batch batch.jsonl | head -n 1"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        ["bash", "-c", command], cwd=place.directory, env=environment, capture_output=True, check=False, timeout=60
+        ["bash", "-c", command], cwd=place.directory, env=environment, capture_output=True, check=False, timeout=120
     )
     assert json.loads(done.stdout)["reason"] == "ok"
     assert done.stderr == b""

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -23,7 +20,7 @@ from evidence_service.access.reasons import AccessReason
 from evidence_service.adapters.database import open_database
 from evidence_service.adapters.journal import Entry, Journal, new_decision_id
 from evidence_service.adapters.snapshots import load_snapshot
-from tests.cli.given import Place, fas_evidence
+from tests.cli.given import Place, fas_evidence, serving_environment
 from tests.corpus import keys, names
 from tests.corpus.good import Launch, policy_text
 
@@ -270,10 +267,9 @@ def test_from_metadata_to_explanation(place: Place) -> None:
     place.write("policy.toml", policy_text(max_age="3650d"))
     assert place.add_idp().code == 0
     key = fas_evidence("plugin", "enroll", "local", "--bearer").out.splitlines()[-1]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "evidence_service", "serve", "--port", "0"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=serving_environment(), text=True
     ) as serving:
         try:
             assert serving.stdout is not None
@@ -289,14 +285,13 @@ def test_from_metadata_to_explanation(place: Place) -> None:
                 data=json.dumps(question).encode(),
                 headers={"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
             )
-            with urllib.request.urlopen(asked, timeout=30) as reply:
+            with urllib.request.urlopen(asked, timeout=60) as reply:
                 answer = json.load(reply)
         finally:
             serving.terminate()
             serving.stdout.read()  # type: ignore[union-attr]
-            began = time.monotonic()
-            code = serving.wait(timeout=30)
+            code = serving.wait(timeout=60)
     assert (answer["decision"], answer["reason"]) == ("allow", "ok")
-    assert (code, time.monotonic() - began < 30) == (0, True)
+    assert code == 0
     assert listed("--upn", names.ALICE) == [answer["decision_id"]]
     assert fas_evidence("explain", answer["decision_id"]).code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -18,7 +19,7 @@ import pytest
 from evidence_service.access.policy import parse_policy, policy_problems
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import open_database
-from tests.cli.given import Place, document, fas_evidence, federation
+from tests.cli.given import Place, document, fas_evidence, federation, until
 from tests.cli.sources import altered, metadata
 from tests.corpus import keys, names
 from tests.corpus.good import policy_text
@@ -332,6 +333,16 @@ def test_the_printed_policy_can_be_used_again(place: Place) -> None:
     assert set(tomllib.loads(place.policy.read_text(encoding="utf-8"))) <= set(shown)
 
 
+def _has_open(process_id: int, file: Path) -> bool:
+    """Whether the process has opened the file; where the system does not tell, in time enough for it."""
+    if not Path("/proc/self/fd").exists():
+        time.sleep(3)
+        return True
+    with contextlib.suppress(OSError):  # one was closed meanwhile
+        return any(each.readlink() == file.resolve() for each in Path(f"/proc/{process_id}/fd").iterdir())
+    return False
+
+
 def test_an_interrupted_import_leaves_nothing(place: Place) -> None:
     """Killed while it waits for the database's write lock, an import leaves no trace; the next one succeeds."""
     assert fas_evidence("db", "upgrade").code == 0
@@ -347,11 +358,12 @@ def test_an_interrupted_import_leaves_nothing(place: Place) -> None:
                 stderr=subprocess.PIPE,
                 env=environment,
             ) as running:
-                time.sleep(2)
+                until(lambda: _has_open(running.pid, place.database))
+                time.sleep(0.3)
                 assert running.poll() is None
                 running.send_signal(sent)
                 holder.execute("ROLLBACK")
-                _, complaint = running.communicate(timeout=30)
+                _, complaint = running.communicate(timeout=60)
             assert running.returncode in (130, -signal.SIGKILL)
             assert b"Traceback" not in complaint
             if sent == signal.SIGINT:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import pytest
 
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import open_database, to_microseconds
-from tests.cli.given import Place, document, fas_evidence, serving_environment
+from tests.cli.given import Place, document, fas_evidence, serving_environment, until
 from tests.corpus import keys, names
 from tests.corpus.good import policy_text
 from tests.corpus.metadata_documents import descriptor
@@ -191,13 +190,13 @@ def asked(url: str, key: str, evidence: bytes) -> tuple[str, str]:
         data=json.dumps(question).encode(),
         headers={"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         answer = json.load(reply)
     return answer["decision"], answer["reason"]
 
 
 def test_a_running_service_obeys_a_revocation(place: Place) -> None:
-    """Two seconds after the command the service denies what it allowed before, and allows it when reinstated."""
+    """After the command the service soon denies what it allowed before, and allows it when reinstated."""
     place.write("policy.toml", policy_text(max_age="3650d"))
     assert place.add_idp().code == 0
     key = fas_evidence("plugin", "enroll", "local", "--bearer").out.splitlines()[-1]
@@ -205,11 +204,9 @@ def test_a_running_service_obeys_a_revocation(place: Place) -> None:
     with serving() as url:
         assert asked(url, key, evidence) == ("allow", "ok")
         assert fas_evidence("key", "revoke", IDP[:8], "--idp", names.IDP, "--yes").code == 0
-        time.sleep(2)
-        assert asked(url, key, evidence) == ("deny", "certificate_revoked")
+        until(lambda: asked(url, key, evidence) == ("deny", "certificate_revoked"))
         assert fas_evidence("key", "reinstate", IDP[:8], "--idp", names.IDP, "--yes").code == 0
-        time.sleep(2)
-        assert asked(url, key, evidence) == ("allow", "ok")
+        until(lambda: asked(url, key, evidence) == ("allow", "ok"))
 
 
 def use(place: Place, sha256: str, *, first: datetime, last: datetime, sign_ins: int) -> None:

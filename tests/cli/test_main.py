@@ -135,7 +135,7 @@ def test_what_is_not_needed_is_not_loaded() -> None:
     def loaded(*arguments: str) -> list[str]:
         command = [sys.executable, "-c", code, *arguments]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        done = subprocess.run(command, capture_output=True, check=True, timeout=60, env=environment)
+        done = subprocess.run(command, capture_output=True, check=True, timeout=120, env=environment)
         return list(json.loads(done.stdout.decode().replace("'", '"')))
 
     assert loaded("check", "--help") == []
@@ -152,7 +152,7 @@ def test_output_that_cannot_be_written(place: Place) -> None:
         with Path("/dev/full").open("wb") as full:
             command = [sys.executable, "-m", "evidence_service", *arguments]
             done = subprocess.run(
-                command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60, env=_environment()
+                command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=120, env=_environment()
             )
         assert done.returncode == 3
         assert done.stderr.decode().splitlines() == [

@@ -20,7 +20,7 @@ def test_a_closed_stream(place: Place, closed: str) -> None:
     place.add_idp()
     for arguments in (("idp", "list"), ("idp", "list", "-o", "json"), ("idp", "disable", names.IDP)):
         command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "evidence_service", *arguments]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=60, env=serving_environment())
+        done = subprocess.run(command, capture_output=True, check=False, timeout=120, env=serving_environment())
         assert (done.returncode, done.stderr) == (0, b"")
     assert fas_evidence("idp", "show", names.IDP, "-o", "json").json["enabled"] is False
 
@@ -65,7 +65,7 @@ def test_a_reader_that_goes_away(place: Place) -> None:
     with open(write, "wb") as gone:  # noqa: PTH123 - a descriptor
         command = [sys.executable, "-m", "evidence_service", "reason"]
         done = subprocess.run(
-            command, stdout=gone, stderr=subprocess.PIPE, check=False, timeout=60, env=serving_environment()
+            command, stdout=gone, stderr=subprocess.PIPE, check=False, timeout=120, env=serving_environment()
         )
     assert (done.returncode, done.stderr) == (141, b"")
 
