@@ -29,6 +29,7 @@ _TITLES: Mapping[str, str] = {
     "definition_names_missing": "a definition names a certificate that is gone",
     "expiry_unknown": "FAS does not tell when a certificate expires",
     "lead_does_not_fit": "the lead of the renewal does not fit",
+    "maintenance_lasts": "the FAS server stays in maintenance",
     "messages_undelivered": "messages are not delivered",
     "metadata_aging": "metadata was not confirmed for long",
     "metadata_depleting": "metadata expires soon",

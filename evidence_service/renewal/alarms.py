@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from evidence_service.notices.model import About
 from evidence_service.renewal.certificate_alarms import CERTIFICATE_JUDGES
@@ -17,6 +17,7 @@ from evidence_service.renewal.model import (
     Alert,
     EnterMaintenance,
     RenewalPolicy,
+    Rest,
     Result,
     Switch,
 )
@@ -42,6 +43,8 @@ FAILURES_WARNING = 3
 UNKNOWN_AFTER = HOUR
 """An act whose answer never came is read back within minutes, unless something is wrong."""
 OVERRIDE_TOLD = 7 * DAY
+MAINTENANCE_WARNING = UNSEEN_WARNING = HOUR
+"""A switch takes minutes, and so does looking at the other servers."""
 _OWN_ALARM = frozenset(
     {
         RenewalReason.APPROVAL_OVERDUE,
@@ -69,7 +72,7 @@ def renewal_alarms(view: ServerView, policy: RenewalPolicy, now: datetime) -> tu
         used=() if seen is None else tuple(each for each in seen.certificates if each.id in seen.used),
         due=None if seen is None else renew_at(seen, view.attempts, policy, now),
     )
-    judges = (*CERTIFICATE_JUDGES, _stopped, _reach, _failing, _lead, _windows, _pause)
+    judges = (*CERTIFICATE_JUDGES, _stopped, _reach, _failing, _lead, _windows, _pause, _maintenance)
     return tuple(
         Alarm(
             kind=each.kind,
@@ -105,6 +108,11 @@ def _stopped(known: Known) -> Iterator[Raised]:
             ),
             advice_for(step.reason, view.name),
         )
+    waited = timedelta(0) if view.step_since is None else known.now - view.step_since
+    if isinstance(step, Rest) and step.reason is RenewalReason.NEIGHBOUR_UNSEEN and waited >= UNSEEN_WARNING:
+        text = f"FAS server {view.name} has waited for {span_text(waited)}: {step.reason.meaning}"
+        raised = Raised(kind="renewal_stopped", key=step.reason.value, severity=Severity.WARNING, text=text)
+        yield advised(raised, advice_for(step.reason, view.name))
     for act in recall(view.attempts).unanswered:
         if known.now - act.at >= UNKNOWN_AFTER:
             reason = RenewalReason.ANSWER_UNKNOWN
@@ -182,6 +190,22 @@ def _windows(known: Known) -> Iterator[Raised]:
             raised = Raised(kind="window_overridden", key=key, severity=Severity.WARNING, text=text)
             yield advised(raised, reason.advice)
             return
+
+
+def _maintenance(known: Known) -> Iterator[Raised]:
+    entered, seen = recall(known.view.attempts).entered, known.view.observation
+    if entered is None or (seen is not None and seen.maintenance is False):
+        return
+    since = entered.result_at or entered.at
+    if known.now - since >= MAINTENANCE_WARNING:
+        name = known.view.name
+        text = f"FAS server {name} is in maintenance for its renewal since {instant_text(since)}: no user gets there."
+        raised = Raised(kind="maintenance_lasts", severity=Severity.WARNING, text=text)
+        yield advised(
+            raised,
+            f"See what keeps it there: `fas-evidence authcert status {name}`. Once its definitions name a usable "
+            "certificate, `Set-FasServer -MaintenanceMode $false` on it lets users back.",
+        )
 
 
 def _pause(known: Known) -> Iterator[Raised]:

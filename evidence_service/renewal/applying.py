@@ -88,7 +88,7 @@ def withdraw(situation: Situation) -> Step | None:
         return withdrawal(situation, RenewalReason.ASKED, certificate_id)
     for certificate_id, requested in situation.past.requests.items():
         entry = situation.entry(certificate_id)
-        if entry is None or certificate_id in situation.observation.used:
+        if entry is None or certificate_id in situation.observation.used or situation.is_going(certificate_id):
             continue
         if entry.status is CertificateStatus.DENIED:
             return withdrawal(situation, RenewalReason.DENIED, certificate_id)

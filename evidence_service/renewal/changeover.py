@@ -98,18 +98,26 @@ def _fails_since(situation: Situation, tested: datetime) -> bool:
     )
 
 
-def leave_maintenance(situation: Situation) -> Step | None:
-    """Users come back, whatever became of the renewal, unless its first switch is next.
+def leave_maintenance(situation: Situation, *, waits: bool = False) -> Step | None:
+    """Users come back, whatever became of the renewal, unless its first switch is next and need not wait.
 
-    Also where a person was faster, so that a maintenance that people begin later is theirs and stays.
+    Also where a person was faster, so that a maintenance that people begin later is theirs and stays. Where there is no
+    way back from a certificate that failed, users stay away while another server serves.
     """
     entered = situation.entered_for
-    if entered is None:
+    if entered is None or _is_broken(situation):
         return None
     new = situation.candidate
-    if new is not None and new.id == entered and not situation.paused and _may_start(situation, new):
+    if not waits and new is not None and new.id == entered and not situation.paused and _may_start(situation, new):
         return None
     return LeaveMaintenance(certificate_id=entered)
+
+
+def _is_broken(situation: Situation) -> bool:
+    """Whether users can log on elsewhere and, by the test, not here; `roll_back` is asked before."""
+    failed = {each.certificate_id for each in situation.given_up.values() if each.reason is RenewalReason.VERIFY_FAILED}
+    elsewhere = any(each.serving for each in situation.observation.neighbours)
+    return elsewhere and not failed.isdisjoint(situation.serving)
 
 
 def start_switching(situation: Situation) -> Step | None:
@@ -120,7 +128,7 @@ def start_switching(situation: Situation) -> Step | None:
     if situation.entered_for == new.id:
         return _switch(situation, new)
     old = situation.to_move(new)
-    idle = all(situation.is_lost(each.authorization_certificate) for each in old)  # users are cut off already
+    idle = all(situation.is_cut_off(each.authorization_certificate) for each in old)
     limit = _limit(situation, new)
     open_now = in_window(situation.policy, situation.now)
     if not open_now and not idle:
@@ -199,7 +207,7 @@ def left_over(situation: Situation) -> Retire | None:
     """The next old certificate to remove: unnamed, replaced by us, and what came after it serves and was tested."""
     last = situation.past.verifications
     for each in situation.observation.certificates:
-        if each.id in situation.observation.used or each.status is None:
+        if each.id in situation.observation.used or each.status is None or situation.is_going(each.id):
             continue
         heir = _heir(situation, each.id)
         if heir is None or situation.successor is None or heir != situation.successor.id:

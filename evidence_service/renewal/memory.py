@@ -18,6 +18,7 @@ from evidence_service.renewal.model import (
     Prove,
     Request,
     Result,
+    Retire,
     RollBack,
     Switch,
     Verify,
@@ -29,7 +30,9 @@ from idp_certs.reasons import Finding
 SWITCH_TRIES = 2
 """FAS may refuse one switch, which a back-off follows; after the second, everything goes back (promise 47)."""
 VERIFY_TRIES = 3
-"""So many tests after a switch may get no answer; then they count as failed, because users wait for the end of it."""
+"""So many tests after a switch, or switches of a further definition, may get no answer; then they count as refused,
+because users wait for the end of it.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +82,11 @@ class Recalled:
     `unanswered` are acts of which it is not known whether FAS did them. `requests` are our requests by certificate id;
     `withdrawn` the ids that we removed as requests. `moves` are the switches and roll-backs that were done, oldest
     first. `proofs` and `verifications` are the last of each certificate that was answered, `verified` the first success
-    since the last switch to it; `retested` whether there was a second since the newest switch. `entered_for` is the
-    certificate for which we put the server into maintenance and have not yet left it; `refused_for` the same where FAS
-    answered that it did not. `given_up` are certificates that nothing is switched to (again); `setbacks` what counts
-    towards the limit of denials since `reset` (the seq of the last success, or of what a person wanted; else 0).
+    since the last switch to it; `retested` whether there was a second since the newest switch. `entered` is how we put
+    the server into maintenance, where we have not yet left it; `tried` the same where that failed as far as is known.
+    `removed` is when each was removed, as FAS said. `given_up` are certificates that nothing is switched to (again);
+    `setbacks` what counts towards the limit of denials since `reset` (the seq of the last success, or of what a person
+    wanted; else 0).
     """
 
     unanswered: tuple[Attempt, ...]
@@ -93,8 +97,9 @@ class Recalled:
     verifications: Mapping[str, Attempt]
     verified: Mapping[str, Attempt]
     retested: bool
-    entered_for: str | None
-    refused_for: str | None
+    entered: Attempt | None
+    tried: Attempt | None
+    removed: Mapping[str, datetime]
     given_up: Mapping[str, Setback]
     setbacks: tuple[Setback, ...]
     reset: int
@@ -158,8 +163,13 @@ def recall(attempts: Attempts) -> Recalled:
         verifications=verifications,
         verified=verified,
         retested=_retested(answered),
-        entered_for=_entered_for(done),
-        refused_for=_entered_for(answered),
+        entered=_entered(done),
+        tried=_entered(each for each in acts if each.result not in (None, Result.UNKNOWN)),
+        removed={
+            each.step.certificate_id: each.result_at or each.at
+            for each in done
+            if isinstance(each.step, (Retire, Withdraw))
+        },
         given_up=given_up,
         setbacks=_setbacks(withdrawals, given_up, reset),
         reset=reset,
@@ -179,17 +189,21 @@ def in_vain(attempt: Attempt) -> bool:
 
 
 def _answered(acts: Iterable[Attempt]) -> Iterator[Attempt]:
-    """What FAS answered; of tests that time out one after another, the last ones as failed."""
-    silent: dict[str, int] = {}
+    """What FAS answered; of what users wait for and times out again and again, the last ones as failed."""
+    silent: dict[tuple[type, str], int] = {}
+    begun: set[str] = set()
     for each in acts:
-        if isinstance(each.step, Verify) and in_vain(each) and each.result is Result.NOT_DONE:
-            certificate_id = each.step.certificate_id
-            silent[certificate_id] = silent.get(certificate_id, 0) + 1
-            if silent[certificate_id] >= VERIFY_TRIES:
+        step = each.step
+        about = step.after if isinstance(step, Switch) else step.certificate_id if isinstance(step, Verify) else ""
+        key = (type(step), about)
+        if each.result is Result.NOT_DONE and in_vain(each) and (isinstance(step, Verify) or about in begun):
+            silent[key] = silent.get(key, 0) + 1
+            if silent[key] >= VERIFY_TRIES:
                 yield replace(each, result=Result.FAILED)
         elif each.result in (Result.DONE, Result.FAILED):
-            if isinstance(each.step, Verify):
-                silent.pop(each.step.certificate_id, None)
+            silent.pop(key, None)
+            if isinstance(step, Switch) and each.result is Result.DONE:
+                begun.add(about)
             yield each
 
 
@@ -218,11 +232,11 @@ def _retested(answered: list[Attempt]) -> bool:
     return tests > 1
 
 
-def _entered_for(acts: list[Attempt]) -> str | None:
+def _entered(acts: Iterable[Attempt]) -> Attempt | None:
     entered = None
     for each in acts:
         if isinstance(each.step, EnterMaintenance):
-            entered = each.step.certificate_id
+            entered = each
         elif isinstance(each.step, LeaveMaintenance) and each.result is Result.DONE:
             entered = None
     return entered

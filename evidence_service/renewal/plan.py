@@ -32,6 +32,7 @@ from evidence_service.renewal.asks import asks_to_settle
 from evidence_service.renewal.memory import in_vain
 from evidence_service.renewal.model import Alert, Attempts, Observation, RenewalPolicy, Rest, Step
 from evidence_service.renewal.reasons import RenewalReason
+from evidence_service.renewal.reconcile import SETTLES
 from evidence_service.renewal.situation import Situation, weigh
 from evidence_service.renewal.timing import lead_findings, lifetime_of, renew_at
 from idp_certs.reasons import Finding
@@ -67,7 +68,7 @@ def _answer_unknown(situation: Situation) -> Step | None:
 def _backing_off(situation: Situation) -> Step | None:
     """A failed act is not tried again before its back-off ends, or a person asks for something after it failed.
 
-    The way back does not wait for the back-off of what made it necessary.
+    The way back does not wait for the back-off of what made it necessary, nor do users for that of a first switch.
     """
     until = situation.attempts.not_before
     if until is None or not situation.now < until <= situation.now + LONGEST_BACK_OFF:
@@ -78,7 +79,7 @@ def _backing_off(situation: Situation) -> Step | None:
         return None
     back = changeover.roll_back(situation)
     if back is None and changeover.go_on_switching(situation) is None and changeover.verify(situation) is None:
-        back = changeover.leave_maintenance(situation)
+        back = changeover.leave_maintenance(situation, waits=True)
     if back is not None and failed and not isinstance(failed[-1].step, type(back)):
         return back
     return Rest(reason=RenewalReason.BACKING_OFF, until=until)
@@ -123,6 +124,20 @@ def _given_up(situation: Situation) -> Step | None:
     last = broken[-1]
     finding = last.finding or Finding(reason=last.cause, where=last.certificate_id)
     return Alert(reason=last.cause, findings=(finding,), until=until)
+
+
+def _still_listed(situation: Situation) -> Step | None:
+    """What FAS said to have removed, and goes on listing: it is removed again, hourly, and people look."""
+    there = [
+        each.id
+        for each in situation.observation.certificates
+        if each.id in situation.past.removed and situation.observation.at >= situation.past.removed[each.id] + SETTLES
+    ]
+    if not there:
+        return None
+    reason = RenewalReason.NOT_READ_BACK
+    findings = tuple(Finding(reason=reason, expected="removed", presented="still listed", where=each) for each in there)
+    return Alert(reason=reason, findings=findings, until=situation.now + situation.policy.check)
 
 
 def _expiry_unknown(situation: Situation) -> Step | None:
@@ -175,6 +190,7 @@ JUDGES: tuple[Callable[[Situation], Step | None], ...] = (
     applying.await_approval,
     applying.request,
     _given_up,
+    _still_listed,
     changeover.soak,
     _expiry_unknown,
     _lead_does_not_fit,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from evidence_service.renewal.issued import asked_authority, issued_findings, same_authority
 from evidence_service.renewal.memory import Recalled, Setback, recall
@@ -21,6 +21,7 @@ from evidence_service.renewal.model import (
     AuthorizationCertificate,
     CertificateDefinition,
     CertificateStatus,
+    EnterMaintenance,
     Observation,
     RenewalPolicy,
     Switch,
@@ -28,6 +29,9 @@ from evidence_service.renewal.model import (
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.timing import renewal_start
 from idp_certs.reasons import Finding
+
+LATE_MAINTENANCE = timedelta(days=1)
+"""Maintenance that shows so soon after an attempt to enter it that failed is its effect; later it is people's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +66,18 @@ class Situation:
 
     @property
     def entered_for(self) -> str | None:
-        """The certificate for which we put the server into maintenance, also where FAS said no and yet did it."""
-        refused = self.past.refused_for if self.observation.maintenance is True else None
-        return self.past.entered_for or refused
+        """The certificate for which we put the server into maintenance, also where FAS said no and lately did it."""
+        entered, tried = self.past.entered, self.past.tried
+        if entered is None and tried is not None and self.observation.maintenance is True:
+            entered = tried if self.now - tried.at < LATE_MAINTENANCE else None
+        return (
+            entered.step.certificate_id if entered is not None and isinstance(entered.step, EnterMaintenance) else None
+        )
+
+    def is_going(self, certificate_id: str) -> bool:
+        """Whether FAS said lately that it removed it: it may list it for a while."""
+        removed = self.past.removed.get(certificate_id)
+        return removed is not None and self.now < removed + self.policy.check
 
     @property
     def paused(self) -> bool:
@@ -85,6 +98,11 @@ class Situation:
         """Whether it is missing, expired or was never issued: users of its definitions are cut off."""
         each = self.entry(certificate_id)
         return each is None or each.status is CertificateStatus.DENIED or self._is_over(each)
+
+    def is_cut_off(self, certificate_id: str) -> bool:
+        """Whether FAS itself says so: by a clock of ours that is ahead, nobody's users are given up."""
+        each = self.entry(certificate_id)
+        return each is None or each.status in (CertificateStatus.DENIED, CertificateStatus.EXPIRED)
 
     def is_due(self, certificate_id: str) -> bool:
         """Whether it must be replaced by now."""

@@ -24,6 +24,7 @@ from evidence_service.renewal.model import (
     CertificateStatus,
     Deadline,
     EnterMaintenance,
+    LeaveMaintenance,
     Observation,
     Prove,
     RenewalPolicy,
@@ -553,3 +554,27 @@ def test_a_request_that_we_did_not_make_is_told_as_such() -> None:
 
     assert not any("did not make this request" in each for each in ours.more)
     assert "did not make this request" in foreign.more[0]
+
+
+def test_a_server_that_stays_in_maintenance_is_told() -> None:
+    """Promise 61: a switch takes minutes; an hour later people are to look, unless somebody took it out."""
+    entered = attempt(EnterMaintenance(certificate_id=NEW))
+    view = replace(CALM, attempts=Attempts(jitter=0.0, acts=(entered,)), observation=replace(seen(), maintenance=True))
+    assert raised(view, NOW + HOUR) == set()
+    alarm = the("maintenance_lasts", view, NOW + HOUR + SECOND)
+    assert "since 2026-01-01" in alarm.text
+    assert "Set-FasServer -MaintenanceMode $false" in alarm.todo[0]
+    left = attempt(LeaveMaintenance(certificate_id=NEW), seq=2)
+    for other in (
+        replace(view, observation=replace(seen(), maintenance=False)),
+        replace(view, attempts=Attempts(jitter=0.0, acts=(entered, left))),
+    ):
+        assert raised(other, NOW + DAY) == set()
+
+
+def test_a_server_that_waits_an_hour_for_a_look_at_the_others_is_told() -> None:
+    """Promise 61: it takes a minute; others that answer too slowly would hold it up without a word."""
+    rest = Rest(reason=RenewalReason.NEIGHBOUR_UNSEEN, until=NOW)
+    view = replace(CALM, step=rest, step_since=NOW)
+    assert raised(view, NOW + HOUR - SECOND) == set()
+    assert raised(view, NOW + HOUR) == {"warning renewal_stopped neighbour_unseen"}

@@ -25,6 +25,7 @@ from evidence_service.renewal.model import (
     Result,
     Retire,
     RollBack,
+    Switch,
     Verify,
     Window,
     Withdraw,
@@ -64,6 +65,7 @@ PROVE = Prove(certificate_id=NEW)
 ENTER = EnterMaintenance(certificate_id=NEW)
 LEAVE = LeaveMaintenance(certificate_id=NEW)
 BACK = RollBack(reason=RenewalReason.VERIFY_FAILED, definition=MAIN, before=NEW, after=OLD)
+RETIRE = Retire(certificate_id=OLD, replaced_by=NEW)
 DENIAL = Withdraw(reason=RenewalReason.DENIED, certificate_id=NEW)
 TUESDAY = Window(weekdays=frozenset({1}), start=time(22), length=timedelta(hours=2))
 CALM = certificate(expires=NOW + 200 * DAY)
@@ -410,6 +412,11 @@ CASES: dict[str, Case] = {
         did=PROVEN,
         step=f"switch {MAIN} 0ld>new",
     ),
+    "by a clock of ours that is ahead nobody is cut off: FAS says that it serves": Case(
+        seen=seen(certificate(expires=NOW - DAY), new(), neighbours=()),
+        did=PROVEN,
+        step="alert no_neighbour +0:05:00",
+    ),
     "a revoked one still serves: maintenance comes first, and no window is waited for (58)": Case(
         seen=seen(certificate(revoked_at=NOW), new()),
         did=PROVEN,
@@ -561,8 +568,13 @@ CASES: dict[str, Case] = {
         did=did(requested(), PROVE, ENTER, switch(), *[(switch("in_session"), Result.FAILED)] * 2),
         step=f"roll_back refused_by_fas {MAIN} new>0ld",
     ),
-    "there is no way back: users come back, as no other state is better": Case(
+    "there is no way back: users stay with the server that serves": Case(
         seen=seen(new(), named={MAIN: NEW}, maintenance=True),
+        did=failing(did(requested(), PROVE, ENTER, switch(), verified())),
+        step="alert no_way_back +1:00:00",
+    ),
+    "there is no way back and no other server: users come back, as no other state is better": Case(
+        seen=seen(new(), named={MAIN: NEW}, maintenance=True, neighbours=()),
         did=failing(did(requested(), PROVE, ENTER, switch(), verified())),
         step="leave_maintenance new",
     ),
@@ -660,6 +672,48 @@ CASES: dict[str, Case] = {
         did=replace(did((requested(), Result.FAILED)), not_before=NOW + 10 * DAY),
         step="request due 0ld",
     ),
+    "a first switch that failed is not waited for in maintenance": Case(
+        seen=seen(certificate(), new(), maintenance=True),
+        did=replace(did(requested(), PROVE, ENTER, (switch(), Result.FAILED)), not_before=NOW + HOUR),
+        step="leave_maintenance new",
+    ),
+    "a half-done switch that failed is": Case(
+        seen=seen(certificate(), new(), named={MAIN: NEW, "in_session": OLD}, maintenance=True),
+        did=replace(
+            did(requested(), PROVE, ENTER, switch(), (switch("in_session"), Result.FAILED)), not_before=NOW + HOUR
+        ),
+        step="rest backing_off +1:00:00",
+    ),
+    "what FAS said to have removed is not removed again and again": Case(
+        seen=SERVES,
+        did=did(requested(), PROVE, switch(), verified(), RETIRE, every=4 * DAY, until=NOW - 2 * MINUTE),
+        step="rest not_due +1:00:00",
+    ),
+    "what it goes on listing is told": Case(
+        seen=SERVES,
+        did=did(requested(), PROVE, switch(), verified(), RETIRE, every=4 * DAY, until=NOW - 3 * MINUTE),
+        step="alert not_read_back +1:00:00",
+    ),
+    "and removed again after an hour": Case(
+        seen=SERVES,
+        did=did(requested(), PROVE, switch(), verified(), RETIRE, every=4 * DAY, until=NOW - HOUR),
+        step="retire 0ld",
+    ),
+    "a denied request that FAS said to have removed neither": Case(
+        seen=seen(certificate(), certificate(NEW, "Denied", None)),
+        did=did(requested(), DENIAL, until=NOW - MINUTE),
+        step="rest denied +23:59:00",
+    ),
+    "maintenance that was not seen to begin, and did, is left in the end": Case(
+        seen=replace(SERVES, maintenance=True),
+        did=did(requested(), PROVE, (ENTER, Result.NOT_DONE), switch(), verified()),
+        step="leave_maintenance new",
+    ),
+    "maintenance a day after FAS refused ours is people's": Case(
+        seen=replace(SERVES, maintenance=True),
+        did=did(requested(), PROVE, (ENTER, Result.FAILED), switch(), verified(), until=NOW - DAY),
+        step="soak new +0:05:00",
+    ),
     "FAS refused maintenance and yet began it: the switch goes on": Case(
         seen=seen(certificate(), new(), maintenance=True),
         did=did(requested(), PROVE, (ENTER, Result.FAILED)),
@@ -733,6 +787,28 @@ def test_users_do_not_wait_for_ever_for_a_test_without_an_answer(
     remembered = silent(did(requested(), PROVE, ENTER, switch(), *tests))
     planned = plan_renewal(replace(SERVES, maintenance=maintenance), remembered, PLAIN, NOW)
     assert brief(planned) == step
+
+
+@pytest.mark.parametrize(
+    ("switches", "step"),
+    [
+        ([switch(), *[(switch("in_session"), Result.NOT_DONE)] * 3], "switch in_session 0ld>new"),
+        (
+            [switch(), *[(switch("in_session"), Result.NOT_DONE)] * 4],
+            "roll_back refused_by_fas default_Definition new>0ld",
+        ),
+        ([(switch(), Result.NOT_DONE)] * 4, "switch default_Definition 0ld>new"),
+    ],
+    ids=["three times", "four times", "nothing has moved"],
+)
+def test_users_do_not_wait_for_ever_for_the_rest_of_a_switch(
+    switches: list[Switch | tuple[Switch, Result]], step: str
+) -> None:
+    """Promise 48: a further definition that times out again and again leads back; the first is simply repeated."""
+    named = {MAIN: OLD, "in_session": OLD} if isinstance(switches[0], tuple) else {MAIN: NEW, "in_session": OLD}
+    observation = seen(certificate(), new(), named=named, maintenance=True)
+    remembered = silent(did(requested(), PROVE, ENTER, *switches))
+    assert brief(plan_renewal(observation, remembered, PLAIN, NOW)) == step
 
 
 def test_a_test_that_a_crash_of_ours_cut_off_is_simply_done_again() -> None:
