@@ -138,6 +138,8 @@ class PowerShellFas:
     def _performed(self, session: _Session, act: Act, cmdlets: tuple[Cmdlet, ...]) -> Performed:
         if isinstance(act, Import):
             return _imported(session, cmdlets)
+        if isinstance(act, (Retire, Withdraw)) and (named_by := _named_by(session, act.certificate_id)) is not None:
+            return Performed(result=Result.FAILED, finding=named_by)
         for cmdlet in cmdlets:
             answer = session.call(cmdlet)
             if answer.errors and cmdlet.name != _SERVERS:
@@ -235,12 +237,8 @@ class _Session:
 def _refused(session: _Session, act: Act, cmdlet: Cmdlet, answer: CmdletResult) -> Performed:
     if isinstance(act, (Retire, Withdraw)) and _is_gone(session, act.certificate_id):
         return _DONE
-    if cmdlet.name.startswith("Test-"):
-        return Performed(result=Result.FAILED, finding=_finding(_test_reason(act), cmdlet, answer.errors))
-    # Without -DeleteUserCerts (7.17) user certificates cannot be kept, so it is never asked again without it.
-    expected = f"a FAS release whose {cmdlet.name} knows the parameter" if _unknown_parameter(answer.errors) else ""
-    finding = _finding(RenewalReason.REFUSED_BY_FAS, cmdlet, answer.errors, expected)
-    return Performed(result=Result.FAILED, finding=finding)
+    reason = _test_reason(act) if cmdlet.name.startswith("Test-") else RenewalReason.REFUSED_BY_FAS
+    return Performed(result=Result.FAILED, finding=_finding(reason, cmdlet, answer.errors))
 
 
 def _imported(session: _Session, cmdlets: tuple[Cmdlet, ...]) -> Performed:
@@ -272,6 +270,14 @@ def _requested(session: _Session, act: Request, answer: CmdletResult) -> Perform
     return Performed(result=Result.DONE, certificate_id=new.pop())
 
 
+def _named_by(session: _Session, certificate_id: str) -> Finding | None:
+    """What forbids its removal at the last moment: somebody may have pointed a definition there since FAS was observed."""
+    cmdlet = observing_cmdlets()[1]
+    defined = [definition_of(each) for each in session.read(cmdlet)]
+    names = [each.name for each in defined if each.authorization_certificate == certificate_id]
+    return _differs(cmdlet, f"no definition that names {certificate_id}", ", ".join(names)) if names else None
+
+
 def _is_gone(session: _Session, certificate_id: str) -> bool:
     try:
         return certificate_id not in {each.id for each in session.certificates()}
@@ -288,6 +294,18 @@ def _events(answer: CmdletResult) -> tuple[Properties, ...] | None:
 
 def _unknown_parameter(errors: tuple[ErrorRecord, ...]) -> bool:
     return any(each.error_id.startswith("NamedParameterNotFound") for each in errors)
+
+
+def _expected(cmdlet: Cmdlet, errors: tuple[ErrorRecord, ...]) -> str:
+    """What the release, or the session configuration, lacks.
+
+    Without -DeleteUserCerts (7.17) user certificates cannot be kept, so a removal is never asked for again without it.
+    """
+    if _unknown_parameter(errors):
+        return f"a FAS release whose {cmdlet.name} knows the parameter"
+    if any(each.error_id.startswith("CommandNotFoundException") for each in errors):
+        return f"a FAS release, and a session configuration, that have {cmdlet.name}"
+    return ""
 
 
 def leaves_open(answer: CmdletResult) -> bool:
@@ -311,9 +329,9 @@ def _test_reason(act: Act) -> RenewalReason:
     return RenewalReason.VERIFY_FAILED if isinstance(act, Verify) else RenewalReason.PROOF_FAILED
 
 
-def _finding(reason: RenewalReason, cmdlet: Cmdlet, errors: tuple[ErrorRecord, ...], expected: str = "") -> Finding:
+def _finding(reason: RenewalReason, cmdlet: Cmdlet, errors: tuple[ErrorRecord, ...]) -> Finding:
     words = one_line("; ".join(each.message.strip() for each in errors))
-    return Finding(reason=reason, expected=expected, presented=words, where=cmdlet.name)
+    return Finding(reason=reason, expected=_expected(cmdlet, errors), presented=words, where=cmdlet.name)
 
 
 def _differs(cmdlet: Cmdlet, expected: str, presented: str) -> Finding:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from threading import Lock, Thread
 from time import monotonic
 from typing import Any, Self
@@ -51,8 +52,13 @@ _IDLE_SECONDS = 900
 """After which the server itself drops a session that nobody closed."""
 _MOST_BYTES = 32 * 1024 * 1024
 """Of all answers to one call, as they come through TLS; the longest that is asked for, two logs, are some 5 MiB."""
-_MOST_BYTES_OF_MESSAGE = 2 * 1024 * 1024
+_MOST_BYTES_OF_MESSAGE = 1024 * 1024
 """pypsrp asks for no longer envelope than 500 KiB (MaxEnvelopeSize), and WinRM sends none."""
+_MOST_CHARACTERS = 1024 * 1024
+"""Of one object as XML."""
+_MOST_VALUES = 200_000
+"""In all objects of a call. A value that is referred to again counts again, as references could double without end."""
+_MOST_CAUSES = 8
 _MOST_UNENDED = 3
 _ACCESS_DENIED = 5
 _NO_SUCH_SHELL = 0x8033805B
@@ -335,6 +341,8 @@ class _Clixml(Serializer):
 
     def deserialize(self, element: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - XML, and whatever it holds
         """The value of an element, or of its text. Raises SerializationError, and more of pypsrp."""
+        if isinstance(element, str) and len(element) > _MOST_CHARACTERS:
+            raise _OverLimitError(f"an object has more than {_MOST_CHARACTERS} characters")
         if isinstance(element, str) and "<!DOCTYPE" in element:
             raise SerializationError("an object has a document type declaration")
         value = super().deserialize(element, *args, **kwargs)
@@ -369,7 +377,7 @@ def _result(pipeline: Pipeline) -> CmdletResult:
     errors = tuple(map(_error, pipeline.streams.error))
     if pipeline.state == PSInvocationState.FAILED and not errors:
         errors = (ErrorRecord(message="The pipeline failed without a word."),)
-    return CmdletResult(objects=tuple(map(_properties, pipeline.output)), errors=errors)
+    return CmdletResult(objects=tuple(map(_Plain().properties, pipeline.output)), errors=errors)
 
 
 def _error(record: ErrorRecordMessage) -> ErrorRecord:
@@ -381,7 +389,7 @@ def _error(record: ErrorRecordMessage) -> ErrorRecord:
         message=str(record),
         error_id=record.fq_error or "",
         category=category,
-        exceptions=tuple(_exceptions(record.exception)),
+        exceptions=tuple(islice(_exceptions(record.exception), _MOST_CAUSES)),
     )
 
 
@@ -392,30 +400,37 @@ def _exceptions(exception: object) -> Iterator[str]:
         exception = exception.adapted_properties.get("InnerException")
 
 
-def _properties(found: object) -> Mapping[str, object]:
-    plain = _plain(found)
-    return plain if isinstance(plain, dict) else {"": plain}
+class _Plain:
+    """Makes plain values of the objects of one call."""
 
+    def __init__(self) -> None:
+        self._left = _MOST_VALUES
 
-def _plain(value: object) -> object:
-    if isinstance(value, str):
-        return instant(value) or value
-    if value is None or isinstance(value, (bool, int, bytes, datetime)):
-        return value
-    if isinstance(value, dict):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return _plain_object(value) if isinstance(value, GenericComplexObject) else str(value)
+    def properties(self, found: object) -> Mapping[str, object]:
+        plain = self._value(found)
+        return plain if isinstance(plain, dict) else {"": plain}
 
+    def _value(self, value: object) -> object:
+        self._left -= 1
+        if self._left < 0:
+            raise _OverLimitError(f"its answer has more than {_MOST_VALUES} values")
+        if isinstance(value, str):
+            return instant(value) or value
+        if value is None or isinstance(value, (bool, int, bytes, datetime)):
+            return value
+        if isinstance(value, dict):
+            return {str(name): self._value(each) for name, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._value(each) for each in value]
+        return self._object(value) if isinstance(value, GenericComplexObject) else str(value)
 
-def _plain_object(value: GenericComplexObject) -> object:
-    properties = value.adapted_properties | value.extended_properties
-    if "System.Enum" in value.types:
-        return value.to_string
-    if value.property_sets and not value.adapted_properties:  # a bare value that the server decorated
-        return _plain(value.property_sets[0])
-    return _plain(properties) if properties else value.to_string
+    def _object(self, value: GenericComplexObject) -> object:
+        properties = value.adapted_properties | value.extended_properties
+        if "System.Enum" in value.types:
+            return value.to_string
+        if value.property_sets and not value.adapted_properties:  # a bare value that the server decorated
+            return self._value(value.property_sets[0])
+        return self._value(properties) if properties else value.to_string
 
 
 def _certainly_not_sent(error: Exception) -> bool:

@@ -419,6 +419,17 @@ def test_a_removal_without_the_parameter_that_keeps_users_is_not_tried_again_wit
     assert console.names.count("Remove-FasAuthorizationCertificate") == 1
 
 
+def test_a_release_without_the_test_says_what_it_lacks() -> None:
+    """Test-FasCertificateSigningRequest came with 1906, and a JEA role may leave it out."""
+    missing = error("The term is not recognized", "CommandNotFoundException")
+    finding = fas({"Test-FasCertificateSigningRequest": missing})[0].perform(PROVE).finding
+    assert finding is not None
+    assert finding.reason is RenewalReason.PROOF_FAILED
+    assert finding.expected == (
+        "a FAS release, and a session configuration, that have Test-FasCertificateSigningRequest"
+    )
+
+
 def test_a_certificate_that_is_gone_already_is_removed() -> None:
     """An error about what is no longer there is no failure, once reading shows it."""
     gone = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import uuid
@@ -99,7 +100,7 @@ def unavailable(connection: socket.socket, ended: threading.Event) -> None:
     [
         (redirect, 20.0, "redirect, which is not followed"),
         (drip, 0.3, "no answer"),
-        (flood, 20.0, "one message of its answer has more than 2 MiB"),
+        (flood, 20.0, "one message of its answer has more than 1 MiB"),
         (unavailable, 20.0, "WinRM opened no session .*503.*configuration_name"),
     ],
 )
@@ -320,6 +321,40 @@ def test_a_value_is_read_by_its_form_whatever_its_type_is_called(
     altered(monkeypatch, OUTPUT, lambda _: f"<Obj RefId='0'><MS>{written}</MS></Obj>".encode())
     with WinRmPowerShell(replace(winrm.connection(FAS1), load_snapin=False)) as session:
         assert session.invoke(READ).objects[0] == {"It": read}
+
+
+def test_references_that_double_without_end_are_no_answer(winrm: WinRmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty lists, each with the one before twice, are 2^60 values in few bytes."""
+    doubled = "<Obj RefId='1' N='It'><LST><S>a</S></LST></Obj>"
+    for each in range(2, 61):
+        doubled += f"<Obj RefId='{each}' N='It'><LST><Ref RefId='{each - 1}' /><Ref RefId='{each - 1}' /></LST></Obj>"
+    altered(monkeypatch, OUTPUT, lambda _: f"<Obj RefId='0'><MS>{doubled}</MS></Obj>".encode())
+    connection = replace(winrm.connection(FAS1), load_snapin=False)
+    with WinRmPowerShell(connection) as session, pytest.raises(FasAnswerUnknown, match="more than 200000 values"):
+        session.invoke(READ)
+
+
+def test_an_object_that_is_too_long_is_no_answer(winrm: WinRmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No object of FAS is anywhere near a million characters."""
+    monkeypatch.setattr(psrp, "_MOST_CHARACTERS", 10_000)
+    altered(monkeypatch, OUTPUT, lambda _: b"<S>" + b"a" * 10_000 + b"</S>")
+    connection = replace(winrm.connection(FAS1), load_snapin=False)
+    with WinRmPowerShell(connection) as session, pytest.raises(FasAnswerUnknown, match="more than 10000 characters"):
+        session.invoke(READ)
+
+
+def test_an_exception_that_causes_itself_ends(winrm: WinRmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """References may go round in a circle."""
+
+    def circular(text: bytes) -> bytes:
+        (itself,) = re.findall(rb'<Obj(?= [^>]*N="Exception")[^>]* RefId="(\d+)"', text)
+        return text.replace(b"</Props>", b'<Ref N="InnerException" RefId="%b" /></Props>' % itself, 1)
+
+    altered(monkeypatch, ERROR, circular)
+    winrm.farm.server(FAS1).fail_next("Get-FasServer", "It failed.", terminating=False)
+    with WinRmPowerShell(winrm.connection(FAS1)) as session:
+        (error,) = session.invoke(READ).errors
+    assert error.exceptions == ("System.Exception",) * 8
 
 
 def test_an_error_tells_what_caused_its_exception(winrm: WinRmServer, monkeypatch: pytest.MonkeyPatch) -> None:
