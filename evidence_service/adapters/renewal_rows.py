@@ -325,9 +325,9 @@ def read_said(row: Row[Any]) -> HistoryEntry:
             at=row.at,
             what=SAID[row.act],
             actor=row.actor,
-            note=_exactly(str, detail.get("note", "")),
+            note=printable(_exactly(str, detail.get("note", ""))),
             ask=None if kind is None else AskKind(_exactly(str, kind)),
-            outcome=_exactly(str, detail.get("outcome", "")),
+            outcome=printable(_exactly(str, detail.get("outcome", ""))),
             until=decode(datetime | None, detail.get("until")),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,7 +87,8 @@ async def _answered(handler: Handler, request: Request, call: Call) -> Reply:
     except Exception as error:  # noqa: BLE001 - outside of here the answer would lack its headers
         _log.error("admin_call_failed", exc_info=error)
         return problem(500, "internal_error")
-    return json_reply(msgspec.json.encode(answer), status)
+    # What others wrote may hold lone surrogates, which UTF-8 has not; escaped, they are JSON all the same.
+    return json_reply(json.dumps(msgspec.to_builtins(answer), separators=(",", ":")).encode("ascii"), status)
 
 
 def _problem(error: Exception) -> Reply:

@@ -156,6 +156,7 @@ def test_the_calls_are_those_of_the_contract(api: Api) -> None:
         "POST /api/v1/rollovers/x/reject",
         "GET /api/v1/alarms",
         "GET /api/v1/fas-servers",
+        "GET /api/v1/fas-servers:history",
         "GET /api/v1/fas-servers/x",
         "GET /api/v1/fas-servers/x/history",
         *(

@@ -12,6 +12,9 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import open_database, writing
@@ -22,6 +25,8 @@ from evidence_service.renewal.cmdlets import READING
 from evidence_service.renewal.model import StepKind
 from evidence_service.renewal_settings import load_renewal
 from evidence_service.settings import load_settings
+from evidence_service.web.admin_auth import ACTOR as ADMIN
+from evidence_service.web.calls import Call, routes_of
 from idp_certs.alarms import Severity
 from tests.web.renewals import FAS1, FAS2, Renewals, now_utc, running
 
@@ -357,6 +362,37 @@ def test_history_of_all_servers_can_be_read_on(api: Api) -> None:
     assert acts == [first, last]
     refused(api.call("GET", "/fas-servers:history?before=now"), 400, "malformed", "before: expected a UTC instant")
     refused(api.call("GET", "/fas-servers/fas9/history"), 404, "not_found", f"configured are {FAS1}, {FAS2}")
+
+
+def test_a_hostile_note_is_told_escaped(api: Api) -> None:
+    """It comes back from the journal as from the wish, and no later call fails by it (promise 68)."""
+    body = b'{"note": "a\\u0000\\u202e\\ud800b"}'
+    asked = api.call("POST", f"/fas-servers/{FAS1}/renew", content=body, headers={"Content-Type": "application/json"})
+    (wish,) = api.call("GET", f"/fas-servers/{FAS1}").json()["asks"]
+    (entry,) = api.call("GET", "/fas-servers:history").json()["acts"]
+
+    assert asked.status_code == 202
+    assert wish["note"] == entry["note"] == r"a\x00\u202e\ud800b"
+
+
+def test_an_answer_may_hold_what_utf_8_has_not() -> None:
+    """Text of others with a lone surrogate is escaped, and makes no call fail."""
+
+    async def answer(_: Request, __: Call) -> tuple[int, object]:
+        return 200, {"text": "a\ud800"}
+
+    routed = Starlette(routes=routes_of([("GET", "/x", answer)], now_utc))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await routed({**scope, ADMIN: ACTOR}, receive, send)
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://admin") as client:
+            return await client.get("/api/v1/x")
+
+    answered = asyncio.run(ask())
+
+    assert (answered.status_code, answered.content) == (200, b'{"text":"a\\ud800"}')
 
 
 def test_unknown_members_are_refused(api: Api) -> None:
