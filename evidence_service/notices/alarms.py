@@ -92,7 +92,7 @@ _AFTERWARDS: Mapping[str, str] = {
 }
 
 
-def alarm_fact(alarm: Alarm, raised_at: datetime, *, risen: bool = False) -> str:
+def _alarm_fact(alarm: Alarm, raised_at: datetime, *, risen: bool = False) -> str:
     """The name of the fact that this alarm was raised at `raised_at` (UTC), or has become more severe since.
 
     An alarm that cleared and was raised again is another fact.
@@ -105,7 +105,7 @@ def alarm_message(alarm: Alarm, *, raised_at: datetime, risen: bool = False) -> 
     """What is told of this alarm, raised at `raised_at` (UTC); `risen`: of its being more severe than it was."""
     about = About(alarm.about) if alarm.about in tuple(About) else About.SERVICE
     return Message(
-        fact=alarm_fact(alarm, raised_at, risen=risen),
+        fact=_alarm_fact(alarm, raised_at, risen=risen),
         kind=alarm.kind,
         about=about,
         subject=alarm.entity_id,

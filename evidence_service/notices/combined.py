@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -62,13 +63,19 @@ def _lines(messages: Sequence[Message]) -> Iterator[str]:
     """What each says; what several say alike stands once, with NAME for each of theirs."""
     alike: dict[str, list[Message]] = {}
     for each in messages:
-        alike.setdefault(" ".join(each.paragraphs).replace(each.subject, _NAME), []).append(each)
+        alike.setdefault(_unnamed(" ".join(each.paragraphs), each.subject), []).append(each)
     for text, same in alike.items():
+        subject = same[0].subject
         if len({each.subject for each in same}) == 1:
-            said = text.replace(_NAME, same[0].subject)
-            yield said if _NAME in text else f"{same[0].subject}: {said}"
+            said = " ".join(same[0].paragraphs)
+            yield said if subject in said else f"{subject}: {said}"
         else:
             yield text if len(same) == len(messages) else f"{_names(same)}: {text}"
+
+
+def _unnamed(text: str, subject: str) -> str:
+    """The text with NAME where it names the subject, and not where a word only contains that."""
+    return re.sub(rf"(?<!\w){re.escape(subject)}(?!\w)", _NAME, text) if subject else text
 
 
 def _todo(messages: Sequence[Message]) -> tuple[str, ...]:
@@ -76,7 +83,7 @@ def _todo(messages: Sequence[Message]) -> tuple[str, ...]:
     alike: dict[str, set[str]] = {}
     for each in messages:
         for step in each.todo:
-            alike.setdefault(step.replace(each.subject, _NAME), set()).add(step)
+            alike.setdefault(_unnamed(step, each.subject), set()).add(step)
     return tuple(step if len(same) > 1 else same.pop() for step, same in alike.items())
 
 

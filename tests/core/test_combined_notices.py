@@ -77,6 +77,9 @@ def test_what_several_say_alike_stands_once() -> None:
     )
     some[2] = replace(some[2], paragraphs=("FAS3 hangs.",))
     assert combined(some).paragraphs[1:] == ("FAS1, FAS2: NAME fails.", "FAS3 hangs.")
+    short = [replace(SWITCHED, subject=name, paragraphs=(f"Each {name} has a NAME.",)) for name in ("a", "", "h")]
+    assert combined(short[:2]).paragraphs[1:] == ("Each a has a NAME.", "Each  has a NAME.")
+    assert combined(short[::2]).paragraphs[1:] == ("Each a has a NAME.", "Each h has a NAME.")
 
 
 def test_requests_are_never_combined() -> None:
