@@ -24,7 +24,7 @@ from evidence_service.adapters.revocation import RevocationProblem
 from evidence_service.adapters.server_views import farm_alarms
 from evidence_service.adapters.trust_store import StoredAlarm, TrustStore
 from evidence_service.notices.model import About
-from evidence_service.notices.own_certificates import OwnCertificate, own_certificate_alarms
+from evidence_service.notices.own_certificates import OwnCertificate, own_certificate_alarms, unreadable_alarm
 from evidence_service.notices.undelivered import undelivered_alarms
 from evidence_service.renewal.farm import FasServer
 from evidence_service.renewal.messages import message_of
@@ -82,7 +82,7 @@ class Telling:
         now = self._clock()
         alarms = [
             *farm_alarms(self._store, self._renewal.farm, now),
-            *own_certificate_alarms(tuple(self._own_certificates()), now),
+            *self._own_certificate_alarms(now),
             *undelivered_alarms(self._outbox.undelivered(now), now),
             *map(_revocation_alarm, revocation_problems),
         ]
@@ -105,7 +105,7 @@ class Telling:
         """Deliver what is due. Raises StoreUnavailable."""
         self._courier.deliver_due()
 
-    def _own_certificates(self) -> Iterator[OwnCertificate]:
+    def _own_certificate_alarms(self, now: datetime) -> Iterator[Alarm]:
         settings = self._settings
         files = (
             ("serve", settings.tls_certificate, "tls_certificate"),
@@ -116,9 +116,18 @@ class Telling:
                 continue
             try:
                 certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
-            except (OSError, ValueError):
-                continue  # the process that needs it says so, and does not start
-            yield _own(About.SERVICE, name, certificate, f"Replace the file of `{setting}`.")
+            except FileNotFoundError:
+                continue  # its process may run on another machine; where it is missing it does not start
+            except OSError as error:
+                yield unreadable_alarm(name, str(path), setting, error.strerror or type(error).__name__)
+            except ValueError:
+                yield unreadable_alarm(name, str(path), setting, "it is no certificate in PEM form")
+            else:
+                own = _own(About.SERVICE, name, certificate, f"Replace the file of `{setting}`.")
+                yield from own_certificate_alarms((own,), now)
+        yield from own_certificate_alarms(tuple(self._plugins()), now)
+
+    def _plugins(self) -> Iterator[OwnCertificate]:
         newest: dict[str, x509.Certificate] = {}
         for plugin in ConfigStore(self._engine).list_plugins():
             if plugin.kind is not PluginKind.CERTIFICATE or plugin.revoked_at or plugin.certificate_der is None:

@@ -39,6 +39,7 @@ _TITLES: Mapping[str, str] = {
     "no_trusted_certificate": "no certificate is trusted",
     "own_certificate_expired": "a certificate of the service's own has expired",
     "own_certificate_expiring": "a certificate of the service's own expires soon",
+    "own_certificate_unreadable": "a certificate of the service's own cannot be read",
     "plugin_certificate_expired": "a plug-in's certificate has expired",
     "plugin_certificate_expiring": "a plug-in's certificate expires soon",
     "promotion_due": "the next certificate is announced",

@@ -31,6 +31,22 @@ def own_certificate_alarms(certificates: tuple[OwnCertificate, ...], now: dateti
     return tuple(alarm for each in certificates for alarm in _alarms(each, now))
 
 
+def unreadable_alarm(name: str, path: str, setting: str, problem: str) -> Alarm:
+    """A TLS certificate whose expiry nobody can warn of, since its file cannot be read."""
+    return Alarm(
+        kind="own_certificate_unreadable",
+        entity_id=name,
+        key=path,
+        severity=Severity.WARNING,
+        text=(
+            f"When the TLS certificate of `{name}` expires is not known, as {path} cannot be read: {problem}. Let the "
+            f"worker's account read it, or correct `{setting}`."
+        ),
+        about=About.SERVICE.value,
+        todo=(f"Let the worker's account read it, or correct `{setting}`.",),
+    )
+
+
 def _alarms(certificate: OwnCertificate, now: datetime) -> tuple[Alarm, ...]:
     left, end = certificate.expires - now, instant_text(certificate.expires)
     kind = "plugin_certificate" if certificate.about is About.PLUGIN else "own_certificate"

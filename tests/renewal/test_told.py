@@ -172,3 +172,21 @@ def test_a_revoked_certificate_is_renewed_at_once(tmp_path: Path) -> None:
         assert "was revoked at" in raised["authcert_revoked"]
         assert [each.urgent for each in farm.messages("authcert_revoked")] == [True]
         assert "authcert_revoked" not in farm.alarms()
+
+
+def test_a_tls_certificate_that_nobody_can_read_is_told_of(tmp_path: Path) -> None:
+    """Otherwise it ends without a warning; one that is not there belongs to another machine."""
+    file = tmp_path / "serve.pem"
+    file.write_text("no certificate")
+    with near(tmp_path, expires=NOW + 300 * DAY) as farm:
+        paths = {"tls_certificate": file, "admin_tls_certificate": tmp_path / "absent.pem"}
+        farm.settings = farm.settings.model_copy(update=paths)
+        farm.restart()
+        farm.round()
+        assert [each.kind for each in farm.open_alarms()] == ["own_certificate_unreadable"]
+        text = farm.alarms()["own_certificate_unreadable"]
+        (told,) = farm.messages("own_certificate_unreadable")
+    assert text.startswith(
+        f"When the TLS certificate of `serve` expires is not known, as {file} cannot be read: it is no "
+    )
+    assert "correct `tls_certificate`" in told.todo[0]
