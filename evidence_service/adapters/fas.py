@@ -271,7 +271,7 @@ def _requested(session: _Session, act: Request, answer: CmdletResult) -> Perform
 
 
 def _named_by(session: _Session, certificate_id: str) -> Finding | None:
-    """What forbids its removal at the last moment: somebody may have pointed a definition there since FAS was observed."""
+    """What forbids its removal at the last moment: somebody pointed a definition there since FAS was observed."""
     cmdlet = observing_cmdlets()[1]
     defined = [definition_of(each) for each in session.read(cmdlet)]
     names = [each.name for each in defined if each.authorization_certificate == certificate_id]

@@ -20,6 +20,7 @@ from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, inst
 from evidence_service.renewal.cmdlets import Cmdlet
 from evidence_service.renewal.farm import FasServer, Local, WinRm
 from evidence_service.renewal.model import (
+    Act,
     CertificateStatus,
     EnrollmentTest,
     EnterMaintenance,
@@ -32,6 +33,7 @@ from evidence_service.renewal.model import (
     Retire,
     Switch,
     Verify,
+    Withdraw,
 )
 from evidence_service.renewal.ports import FasAnswerUnknown, FasRefused, FasUnreachable
 from evidence_service.renewal.reasons import RenewalReason
@@ -119,7 +121,9 @@ REQUEST = Request(
     offline=False,
 )
 SWITCH = Switch(definition="default_Definition", before=OLD, after=NEW)
-RETIRE = Retire(certificate_id=OLD, replaced_by=NEW)
+LEFT = "7f1d2a86-0c55-4be9-8d0e-6a1f0c2b9e33"
+RETIRE = Retire(certificate_id=LEFT, replaced_by=OLD)
+LISTED: Answers = {"Get-FasAuthorizationCertificate": objects(certificate(), certificate(Id=LEFT))}
 PROVE = Prove(certificate_id=NEW, definition="test_Definition", rule="test", upn=UPN)
 
 
@@ -291,7 +295,7 @@ def test_maintenance_is_that_of_this_server_or_unknown(answer: CmdletResult, mai
     assert observed({"Get-FasServer": answer}).maintenance is maintenance
 
 
-@pytest.mark.parametrize(("address", "maintenance"), [(None, True), ("fas1.corp.example", None)])
+@pytest.mark.parametrize(("address", "maintenance"), [(None, True), ("localhost", True), ("fas1.corp.example", None)])
 def test_the_machine_of_the_session_is_the_server_only_without_an_address(
     address: str | None, maintenance: bool | None
 ) -> None:
@@ -411,7 +415,7 @@ def test_maintenance_is_read_back_where_the_release_tells_it(flag: bool | None, 
 def test_a_removal_without_the_parameter_that_keeps_users_is_not_tried_again_without_it() -> None:
     """FAS 7.17 lacks -DeleteUserCerts: removing there would cut users off, so it fails (promise 47)."""
     refusal = error("A parameter cannot be found that matches 'DeleteUserCerts'.", "NamedParameterNotFound,Citrix")
-    server, console = fas({"Remove-FasAuthorizationCertificate": refusal})
+    server, console = fas({**LISTED, "Remove-FasAuthorizationCertificate": refusal})
     performed = server.perform(RETIRE)
     assert performed.result is Result.FAILED
     assert performed.finding is not None
@@ -428,6 +432,22 @@ def test_a_release_without_the_test_says_what_it_lacks() -> None:
     assert finding.expected == (
         "a FAS release, and a session configuration, that have Test-FasCertificateSigningRequest"
     )
+
+
+@pytest.mark.parametrize(
+    "act", [Retire(certificate_id=OLD, replaced_by=NEW), Withdraw(reason=RenewalReason.ASKED, certificate_id=OLD)]
+)
+def test_what_a_definition_names_by_now_is_not_removed(act: Act) -> None:
+    """Promise 47: somebody pointed one there since the observation, or the definitions cannot be read."""
+    server, console = fas({})
+    performed = server.perform(act)
+    assert performed.result is Result.FAILED
+    assert performed.finding is not None
+    assert performed.finding.reason is RenewalReason.NOT_READ_BACK
+    assert performed.finding.presented == "default_Definition"
+    unread, other = fas({"Get-FasCertificateDefinition": error("Access is denied")})
+    assert unread.perform(act).result is Result.FAILED
+    assert "Remove-FasAuthorizationCertificate" not in console.names + other.names
 
 
 def test_a_certificate_that_is_gone_already_is_removed() -> None:
@@ -516,7 +536,11 @@ def test_what_a_cut_off_import_left_is_removed_before_the_next_act() -> None:
     for removal in (CmdletResult(), error("not allowed", "NamedParameterNotFound")):
         server, console = fas({"Remove-Item": removal}, policy=RenewalPolicy(offline=True))
         assert server.perform(RETIRE).result is Result.DONE
-        assert console.names == ["Remove-Item", "Remove-FasAuthorizationCertificate"]
+        assert console.names == [
+            "Remove-Item",
+            "Get-FasCertificateDefinition",
+            "Remove-FasAuthorizationCertificate",
+        ]
         assert console.calls[0].parameters == {
             "Path": r"C:\Windows\Temp\fas-evidence-????????-????-????-????-????????????.p7b"
         }
@@ -618,7 +642,7 @@ def test_no_event_that_somebody_wrote_into_the_log_stops_the_reading(message: st
 def test_the_words_of_fas_are_one_line_that_a_person_can_read() -> None:
     """They go into the journal, mails and the terminal, and come from outside."""
     flood = error("no\r\n" + "x" * 10_000_000)
-    performed = fas({**FARM, "Remove-FasAuthorizationCertificate": flood})[0].perform(RETIRE)
+    performed = fas({**LISTED, "Remove-FasAuthorizationCertificate": flood})[0].perform(RETIRE)
     assert performed.finding is not None
     assert performed.finding.presented.startswith("no xxx")
     assert len(performed.finding.presented) == 500
