@@ -6,6 +6,7 @@ out of date or is signed by another key tells nothing: the answer is then unknow
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ RETRY = timedelta(minutes=5)
 CLOCK_SKEW = timedelta(minutes=10)
 RULES = FetchRules(max_bytes=32 * 1024 * 1024, timeout=timedelta(seconds=15), allow_loopback=True)
 """What a fetch may cost. The address is the administrator's, so that one inside the network or machine is meant."""
+
+_SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280 4.1.2.2: positive, and at most 20 octets
 
 Problem = str
 
@@ -71,10 +74,9 @@ class Revocations:
         lists = [each for each in self._lists if each.name.casefold() == certificate_authority.casefold()]
         if not lists:
             return Unknown(problem=f"no CRL is configured for {certificate_authority}; set one under revocation_lists")
-        try:
-            number = int(serial, 16)
-        except ValueError:
+        if _SERIAL.fullmatch(serial) is None:
             return Unknown(problem=f"the serial number {serial[:80]!r} is not hexadecimal")
+        number = int(serial, 16)
         now = self._clock()
         answers = [each.look_up(number, now) for each in lists]
         revoked = [each for each in answers if isinstance(each, datetime)]

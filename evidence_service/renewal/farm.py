@@ -71,7 +71,8 @@ class FasServer:
     @property
     def listed_as(self) -> frozenset[str]:
         """What Get-FasServer may call it, in lower case; no management machine, which may be a FAS server too."""
-        here = self.connection.host if self.address is None and isinstance(self.connection, WinRm) else None
+        is_here = self.address in (None, "localhost")
+        here = self.connection.host if is_here and isinstance(self.connection, WinRm) else None
         return frozenset(each.casefold() for each in (self.name, self.address, here) if each)
 
 

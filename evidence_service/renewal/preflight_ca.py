@@ -27,6 +27,8 @@ from evidence_service.renewal.sddl import Dacl, Trustee, Unreadable, parse_dacl
 
 _ADMINISTRATORS = frozenset({"DA", "EA", "BA", "SY", "SA", "LA"})
 _EVERYBODY = ("AU", "WD")
+_NO_COMPUTERS = frozenset({"DU", "DG"})
+"""Groups of a domain's users, to which no computer account belongs."""
 _WIDE = {"AU", "WD", "DU", "BU", "DC", "AN", "DG"}
 _SECOND_HOP = "(over WinRM the account may have no credentials for this second hop, which says nothing of FAS itself)"
 
@@ -215,11 +217,12 @@ def _enrolling(name: str, template: Template, dacl: Dacl) -> Iterator[Check]:
     cure = (
         f"Give a group of the FAS servers' computer accounts Read and Enroll: certtmpl.msc, {template.name}, Security."
     )
-    if not enrollers:
+    if all(each.alias in _NO_COMPUTERS for each in enrollers):
+        who = " and ".join(("administrators", *(each.name for each in enrollers)))
         yield failed(
             name,
-            "Only administrators may enroll, so that the CA denies the FAS servers (CR_DISP_DENIED, S124 and "
-            "S123); New-FasMsTemplate without -Acl leaves a template like this.",
+            f"Only {who} may enroll, and no FAS server's computer account, so that the CA denies the FAS servers "
+            "(CR_DISP_DENIED, S124 and S123); New-FasMsTemplate without -Acl leaves a template like this.",
             cure,
             CheckCode.TEMPLATE_NOBODY_ENROLLS,
         )

@@ -81,7 +81,7 @@ def release_checks(facts: PreflightFacts) -> Iterator[Check]:
         yield warning(
             "release",
             f"This FAS release lacks, or the session configuration hides: {'; '.join(lacking)}.",
-            "Compare with `Get-Command -Module *Fas*` on the server, and list the cmdlets in the JEA role if any.",
+            "Compare with `Get-Command *-Fas*` on the server, and list the cmdlets in the JEA role if any.",
             CheckCode.RELEASE,
         )
     else:

@@ -527,6 +527,16 @@ def test_a_trial_without_an_answer_is_no_failed_one() -> None:
     assert "-Rule 'de''fault' -CertificateDefinition 'd'" in found.remedy
 
 
+@pytest.mark.parametrize("group", ["DU", "DG"])
+def test_a_group_of_users_lets_no_fas_server_enroll(group: str) -> None:
+    """It is the server's computer account that asks the CA, also for users."""
+    found = only(rights(f"D:{ADMINS}(OA;;CR;{ENROLL};;{group})(A;;LCRPLORC;;;AU)", USER))
+
+    assert (found.code, found.verdict) == (CheckCode.TEMPLATE_NOBODY_ENROLLS, Verdict.FAILED)
+    assert "Only administrators and Domain" in found.text
+    assert "computer accounts Read and Enroll" in found.remedy
+
+
 CONDITION = '(@User.Title == "PM")'
 
 
