@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from time import perf_counter
+from time import thread_time
 
 import pytest
 
@@ -332,13 +332,13 @@ def test_comments_are_let_be() -> None:
 
 
 def test_a_large_federation_takes_time_in_proportion() -> None:
-    """Four times the entities take about four times as long, not sixteen times."""
+    """Eight times the entities take about eight times the work, not sixty-four times."""
 
     def seconds(entities: int) -> float:
         text = group(*(entity(entity_id=f"urn:{each}") for each in range(entities)), entity(role(key(pem()))))
-        start = perf_counter()
+        start = thread_time()
         assert len(parse(text)) == 1
-        return perf_counter() - start
+        return thread_time() - start
 
     seconds(100)
-    assert min(seconds(6_000) for _ in range(3)) < 10 * min(seconds(1_500) for _ in range(3))
+    assert min(seconds(6_000) for _ in range(3)) < 24 * min(seconds(750) for _ in range(3))
