@@ -40,7 +40,11 @@ class Files:
         if name is None:
             return None
         path = self._secrets_dir / name
-        if not name.is_absolute() and not path.resolve().is_relative_to(self._secrets_dir.resolve()):
+        try:
+            is_inside = path.resolve().is_relative_to(self._secrets_dir.resolve())
+        except RuntimeError:  # a link that leads to itself
+            is_inside = False
+        if not name.is_absolute() and not is_inside:
             raise MemberProblem(table, member, f"{name} leads out of {self._secrets_dir}; give an absolute path")
         try:
             status = path.stat()

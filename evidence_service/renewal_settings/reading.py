@@ -24,16 +24,20 @@ def renewal_of(settings: Settings) -> RenewalSettings:
 
     Otherwise a typing error in the name would end all renewals, and nobody would be told.
     """
-    if settings.renewal_file is not None and not settings.renewal_file.exists():
-        raise SettingsError(f"renewal_file: {settings.renewal_file} does not exist; correct the name, or leave it out")
-    return load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir)
+    must_exist = settings.renewal_file is not None
+    return load_renewal(settings.effective_renewal_file, settings.effective_secrets_dir, must_exist=must_exist)
 
 
-def load_renewal(path: Path, secrets_dir: Path) -> RenewalSettings:
-    """What the file says; without a file, nothing. Raises SettingsError: one line with file, table and member."""
+def load_renewal(path: Path, secrets_dir: Path, *, must_exist: bool = False) -> RenewalSettings:
+    """What the file says; without a file, nothing, unless it `must_exist`.
+
+    Raises SettingsError: one line with file, table and member.
+    """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if must_exist:
+            raise SettingsError(f"renewal_file: {path} does not exist; correct the name, or leave it out") from error
         return NO_RENEWAL
     except OSError as error:
         raise SettingsError(

@@ -102,6 +102,8 @@ def test_a_file_that_is_named_must_exist(tmp_path: Path) -> None:
         renewal_of(load_settings(data_dir=tmp_path, renewal_file=tmp_path / "renewals.toml"))
 
     assert renewal_of(load_settings(data_dir=tmp_path)) == NO_RENEWAL
+    with pytest.raises(SettingsError, match=r"renewal_file: .* cannot be read: .*; correct the name, or make"):
+        renewal_of(load_settings(data_dir=tmp_path, renewal_file=tmp_path / ("r" * 300)))
 
 
 def test_an_empty_file_says_the_same(place: Place) -> None:
@@ -357,6 +359,16 @@ def test_a_secret_that_others_may_read_is_refused(place: Place) -> None:
 
     assert "password_file: others may read" in place.refused(SERVER + ACCOUNT)
     assert "chmod 600" in place.refused(SERVER + ACCOUNT)
+
+
+@pytest.mark.platform
+@pytest.mark.skipif(os.name != "posix", reason="links need no rights there")
+def test_a_secret_that_is_a_link_to_itself_is_refused(place: Place) -> None:
+    """In one line, as any other that cannot be read."""
+    (place.secrets / "winrm-password").unlink()
+    (place.secrets / "winrm-password").symlink_to("winrm-password")
+
+    assert "password_file: winrm-password leads out of" in place.refused(SERVER + ACCOUNT)
 
 
 @pytest.mark.parametrize("text", ["", "two\nlines", "x" * 5000])
