@@ -33,9 +33,13 @@ from idp_certs.reasons import Finding
 
 
 def roll_back(situation: Situation) -> Step | None:
-    """One definition back from a certificate that is given up, or that a person wants gone, to what it named before."""
+    """One definition back from a certificate that is given up, or that a person wants gone, to what it named before.
+
+    One that FAS refuses to lead back holds up no other.
+    """
     for broken, reason in _unwanted(situation):
-        for definition in situation.observation.naming(broken):
+        named = situation.observation.naming(broken)
+        for definition in sorted(named, key=lambda each: situation.past.stuck.get(each.name, 0)):
             before = way_back(situation, definition.name, broken)
             if before is not None and situation.is_sound(before):
                 return RollBack(reason=reason, definition=definition.name, before=broken, after=before)

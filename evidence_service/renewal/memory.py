@@ -84,9 +84,9 @@ class Recalled:
     first. `proofs` and `verifications` are the last of each certificate that was answered, `verified` the first success
     since the last switch to it; `retested` whether there was a second since the newest switch. `entered` is how we put
     the server into maintenance, where we have not yet left it; `tried` the same where that failed as far as is known.
-    `removed` is when each was removed, as FAS said. `given_up` are certificates that nothing is switched to (again);
-    `setbacks` what counts towards the limit of denials since `reset` (the seq of the last success, or of what a person
-    wanted; else 0).
+    `removed` is when each was removed, as FAS said; `stuck` how often a definition did not go back since a switch.
+    `given_up` are certificates that nothing is switched to (again); `setbacks` what counts towards the limit of denials
+    since `reset` (the seq of the last success, or of what a person wanted; else 0).
     """
 
     unanswered: tuple[Attempt, ...]
@@ -100,6 +100,7 @@ class Recalled:
     entered: Attempt | None
     tried: Attempt | None
     removed: Mapping[str, datetime]
+    stuck: Mapping[str, int]
     given_up: Mapping[str, Setback]
     setbacks: tuple[Setback, ...]
     reset: int
@@ -170,6 +171,7 @@ def recall(attempts: Attempts) -> Recalled:
             for each in done
             if isinstance(each.step, (Retire, Withdraw))
         },
+        stuck=_stuck(acts),
         given_up=given_up,
         setbacks=_setbacks(withdrawals, given_up, reset),
         reset=reset,
@@ -240,6 +242,16 @@ def _entered(acts: Iterable[Attempt]) -> Attempt | None:
         elif isinstance(each.step, LeaveMaintenance) and each.result is Result.DONE:
             entered = None
     return entered
+
+
+def _stuck(acts: Iterable[Attempt]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for each in acts:
+        if isinstance(each.step, Switch) and each.result is Result.DONE:
+            found.clear()
+        elif isinstance(each.step, RollBack) and in_vain(each):
+            found[each.step.definition] = found.get(each.step.definition, 0) + 1
+    return found
 
 
 def _given_up(

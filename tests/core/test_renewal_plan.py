@@ -548,6 +548,19 @@ CASES: dict[str, Case] = {
         did=replace(failing(did(requested(), PROVE, switch(), verified())), not_before=NOW + HOUR),
         step=f"roll_back verify_failed {MAIN} new>0ld",
     ),
+    "one that FAS does not lead back holds up no other (48)": Case(
+        seen=seen(certificate(), new(), named={MAIN: NEW, "in_session": NEW}, maintenance=True),
+        did=did(
+            requested(),
+            PROVE,
+            ENTER,
+            switch(),
+            switch("in_session"),
+            (verified(), Result.FAILED),
+            (BACK, Result.FAILED),
+        ),
+        step="roll_back verify_failed in_session new>0ld",
+    ),
     "then users come back (47)": Case(
         seen=seen(certificate(), new(), maintenance=True),
         did=replace(did(requested(), PROVE, ENTER, switch(), (verified(), Result.FAILED), BACK), not_before=NOW + HOUR),
@@ -638,6 +651,11 @@ CASES: dict[str, Case] = {
     # Pauses and back-offs
     "a person paused the server: nothing is requested": Case(
         seen=seen(certificate()), did=paused(NOTHING), step="rest paused +1:00:00"
+    ),
+    "paused: a request that the CA has waits on": Case(
+        seen=seen(certificate(), certificate(NEW, "Pending")),
+        did=paused(did(requested())),
+        step="await_approval new +0:05:00",
     ),
     "paused: a half-done switch goes on": Case(
         seen=seen(certificate(), new(), named={MAIN: NEW, "in_session": OLD}, maintenance=True),
