@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 
 from evidence_service.renewal.model import RenewalPolicy
 
 WINDOWS_POWERSHELL = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
+
+
+OPENING = timedelta(minutes=1)
+"""For a session of any kind."""
 
 
 class WinRmAuth(StrEnum):
@@ -67,6 +72,11 @@ class FasServer:
     connection: WinRm | Local
     address: str | None = None
     read_events: bool = True
+
+    @property
+    def longest_call(self) -> timedelta:
+        """How long after an intent its call may last, with the time to open a session."""
+        return timedelta(seconds=self.connection.operation_seconds) + OPENING
 
     @property
     def listed_as(self) -> frozenset[str]:

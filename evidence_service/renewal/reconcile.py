@@ -35,8 +35,6 @@ from evidence_service.renewal.model import (
 
 SETTLES = timedelta(minutes=3)
 """How long a change whose answer was lost may still show."""
-RUNS_ON = timedelta(minutes=5)
-"""How long a call may last that a process began which died or lost its lease: when it ended is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +46,20 @@ class Resolution:
     certificate_id: str | None = None
 
 
-def reconcile(observation: Observation, attempts: Attempts, policy: RenewalPolicy) -> tuple[Resolution, ...]:
+def reconcile(
+    observation: Observation, attempts: Attempts, policy: RenewalPolicy, runs_on: timedelta = timedelta(0)
+) -> tuple[Resolution, ...]:
     """Everything that `observation` settles of acts without a known answer; what it does not settle is left out.
 
-    Time is that of the observation: however long ago it was read, it says nothing of what came later.
+    Time is that of the observation: however long ago it was read, it says nothing of what came later. `runs_on` is how
+    long a call may have gone on whose process died or lost its lease: when it ended is not known.
     """
     taken = {each.certificate_id for each in attempts.acts if each.certificate_id is not None}
     found = []
     for each in sorted(attempts.acts, key=lambda each: each.seq):
         if each.result not in (None, Result.UNKNOWN):
             continue
-        passed = observation.at - (each.result_at or each.at)
+        passed = observation.at - (each.result_at or each.at + runs_on)
         resolution = _resolve(observation, each, frozenset(taken), policy, passed)
         if resolution is not None:
             found.append(resolution)
@@ -80,8 +81,7 @@ def _resolve(
     done = _is_done(observation, attempt)
     if done is None and late and isinstance(attempt.step, EnterMaintenance):
         done = True  # so that the server is taken out again, whatever else comes
-    settles = SETTLES if attempt.result is Result.UNKNOWN else SETTLES + RUNS_ON
-    if not done and not (late if done is None else passed >= min(settles, policy.answer_grace)):
+    if not done and not (late if done is None else passed >= min(SETTLES, policy.answer_grace)):
         return None
     return Resolution(attempt=attempt, result=Result.DONE if done else Result.NOT_DONE)
 

@@ -126,7 +126,7 @@ class Ticker:
         if is_ahead(attempts, now):
             self.memory.anchor(server.name, epoch=self.epoch, now=now)
             attempts = self.memory.attempts(server.name)
-        resolutions = reconcile(observation, attempts, server.policy)
+        resolutions = reconcile(observation, attempts, server.policy, server.longest_call)
         for each in resolutions:
             self.memory.resolve(server.name, each.attempt, each.result, each.certificate_id, epoch=self.epoch, now=now)
         if resolutions:

@@ -25,7 +25,7 @@ from evidence_service.renewal.model import (
 from evidence_service.renewal.plan import plan_renewal
 from evidence_service.renewal.preview import preview_renewal
 from evidence_service.renewal.reasons import RenewalReason
-from evidence_service.renewal.reconcile import RUNS_ON, SETTLES, reconcile
+from evidence_service.renewal.reconcile import SETTLES, reconcile
 from tests.renewal.world import (
     DAY,
     HOUR,
@@ -289,10 +289,13 @@ def test_an_observation_says_nothing_of_what_came_after_it() -> None:
 
 def test_a_call_may_go_on_after_its_process_died() -> None:
     """Promise 46: what was only intended may reach FAS minutes later; when a call ended that got no answer is known."""
-    attempts = did((ENTER, None), until=NOW)
-    assert reconcile(seen(certificate(), at=NOW + SETTLES), attempts, PLAIN) == ()
-    (resolution,) = reconcile(seen(certificate(), at=NOW + SETTLES + RUNS_ON), attempts, PLAIN)
-    assert resolution.result is Result.NOT_DONE
+    runs_on = 10 * MINUTE
+    for act, settles in ((ENTER, SETTLES), (requested(), PLAIN.answer_grace)):
+        attempts = did((act, None), until=NOW)
+        late = NOW + settles + runs_on
+        assert reconcile(seen(certificate(), at=late - SECOND), attempts, PLAIN, runs_on) == ()
+        (resolution,) = reconcile(seen(certificate(), at=late), attempts, PLAIN, runs_on)
+        assert resolution.result is Result.NOT_DONE
 
 
 def test_a_request_that_turns_up_late_is_adopted_and_not_repeated() -> None:
