@@ -99,6 +99,9 @@ def _paused(situation: Situation) -> Step | None:
     until = situation.attempts.paused_until
     if until is None or not situation.paused:
         return None
+    waits = applying.await_approval(situation)
+    if waits is not None:  # the CA has the request, and whoever must decide it is not told that it is over
+        return waits
     return Rest(reason=RenewalReason.PAUSED, until=min(until, situation.now + situation.policy.check))
 
 
