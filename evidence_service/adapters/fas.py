@@ -129,6 +129,8 @@ class PowerShellFas:
                     session.remove_leftovers()
                 return self._performed(session, act, cmdlets)
         except FasRefused as refused:
+            if session is not None and session.changed:
+                raise FasAnswerUnknown(f"It was done, but could not be read back by {refused}") from refused
             return Performed(result=Result.FAILED, finding=refused.finding)
         except FasUnreachable as error:
             if session is not None and session.changed:

@@ -576,6 +576,7 @@ def test_every_error_record_is_kept() -> None:
         ({"Set-FasCertificateDefinition": raised_by("Citrix.X", "System.TimeoutException")}, FasAnswerUnknown),
         ({"Set-FasCertificateDefinition": raised_by("System.ServiceModel.CommunicationException")}, FasAnswerUnknown),
         ({"Get-FasCertificateDefinition": error("Access is denied.")}, FasAnswerUnknown),
+        ({"Get-FasCertificateDefinition": objects({"Name": "default_Definition"})}, FasAnswerUnknown),
     ],
 )
 def test_a_connection_that_is_lost_after_a_change_leaves_the_answer_unknown(
