@@ -43,6 +43,9 @@ rule_app = _group("FAS rules: what is special about requests that name one.")
 plugin_app = _group("Plug-in identities: which FAS servers may ask.")
 authcert_app = _group("Authorization certificates of FAS servers: their renewal.")
 notify_app = _group("Messages to people: whether they arrive.")
+demo_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, add_completion=False, context_settings=_HELP)
+demo_ca_app = _group("The CA of a demo that runs in another terminal: play its manager.")
+demo_app.add_typer(demo_ca_app, name="ca")
 decision_app = _group("Recorded decisions.")
 db_app = _group("The database.")
 config_app = _group("The configuration of this machine.")
@@ -55,6 +58,7 @@ for _name, _sub in (
     ("plugin", plugin_app),
     ("authcert", authcert_app),
     ("notify", notify_app),
+    ("demo", demo_app),
     ("decision", decision_app),
     ("db", db_app),
     ("config", config_app),
@@ -1070,8 +1074,9 @@ def run_all(
     )
 
 
-@app.command()
+@demo_app.callback()
 def demo(
+    context: typer.Context,
     *,
     once: Annotated[bool, typer.Option("--once", help="Tell the story once and end.")] = False,
     port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
@@ -1079,10 +1084,46 @@ def demo(
         Path | None, typer.Option("--directory", metavar="DIR", help="Keep the files here: a new or empty directory.")
     ] = None,
 ) -> int:
-    """Run the service with a demo IdP that sends real signed launches."""
+    """Run the service with a demo IdP that sends real signed launches, and FAS servers that are renewed."""
+    if context.invoked_subcommand is not None:
+        return 0
     from evidence_service.cli.operations import demo as run
 
     return run(once=once, port=port, directory=directory)
+
+
+RequestNumber = Annotated[int, typer.Argument(metavar="NUMBER", help="The number of a pending request.")]
+
+
+@demo_ca_app.command("list")
+def demo_ca_list(context: typer.Context, *, output: OutputOption = Output.TABLE) -> int:
+    """List the requests that are pending."""
+    from evidence_service.cli.demo_ca import list_pending
+
+    return list_pending(_session(context), output)
+
+
+@demo_ca_app.command("issue")
+def demo_ca_issue(context: typer.Context, number: RequestNumber) -> int:
+    """Issue a pending request."""
+    from evidence_service.cli.demo_ca import decide
+
+    return decide(_session(context), number)
+
+
+@demo_ca_app.command("deny")
+def demo_ca_deny(
+    context: typer.Context,
+    number: RequestNumber,
+    *,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why: FAS shows it, and the mails quote it.")
+    ] = "Denied by the CA manager",
+) -> int:
+    """Deny a pending request."""
+    from evidence_service.cli.demo_ca import decide
+
+    return decide(_session(context), number, denied=reason)
 
 
 @db_app.command("upgrade")

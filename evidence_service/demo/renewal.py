@@ -80,7 +80,7 @@ def _planned(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             why="Users go to fas2 meanwhile. Each definition is read back, then each rule is tested.",
             outcome="switched",
             tells=_told_of_switch,
-            mails=("switched",) * 3,
+            mails=("switched",),
         ),
         at_fas1(
             title="The old one is removed",
@@ -131,7 +131,7 @@ def _adverse() -> tuple[FarmAct, ...]:
             outcome="rolled back",
             by_hand=_issue_broken,
             tells=_told_of_roll_back,
-            mails=("rolled_back",) * 3,
+            mails=("rolled_back",),
             shows={"rolled_back": 2},
         ),
     )

@@ -168,19 +168,29 @@ class RenewalFarm:
 
     def new_mails(self, kinds: Sequence[str]) -> tuple[ShownMail, ...]:
         """A mail of each of these kinds that was not shown yet, in this order; nothing while one is missing."""
-        stored = {each.id: each.message.kind for each in self._outbox.messages(limit=1000)}
-        arrived = sorted(
-            (path for path in self.mail_directory.glob("*.eml") if path.stem in stored and path.stem not in self._seen),
-            key=lambda path: (path.stat().st_mtime_ns, path.stem),
-        )
+        arrived = self._arrived()
         found: list[Path] = []
         for kind in kinds:
-            path = next((each for each in arrived if stored[each.stem] == kind and each not in found), None)
+            path = next((each for each, its in arrived.items() if its == kind and each not in found), None)
             if path is None:
                 return ()
             found.append(path)
         self._seen |= {each.stem for each in found}
-        return tuple(_read_mail(each, stored[each.stem]) for each in found)
+        return tuple(_read_mail(each, arrived[each]) for each in found)
+
+    def unseen_mails(self) -> tuple[ShownMail, ...]:
+        """Every mail that was not shown yet, oldest first."""
+        return self.new_mails(tuple(self._arrived().values()))
+
+    def _arrived(self) -> Mapping[Path, str]:
+        """The mails that were not shown yet, oldest first, each with its kind."""
+        stored = {each.id: each.message.kind for each in self._outbox.messages(limit=1000)}
+        arrived = (path for path in self.mail_directory.glob("*.eml") if path.stem in stored)
+        unseen = sorted(
+            (path for path in arrived if path.stem not in self._seen),
+            key=lambda path: (path.stat().st_mtime_ns, path.stem),
+        )
+        return {path: stored[path.stem] for path in unseen}
 
 
 def short(certificate_id: str) -> str:

@@ -19,8 +19,6 @@ from idp_certs.rollover import Event
 from idp_certs.usage import usage_advice
 
 ACTOR = "demo"
-IN_FORCE_SECONDS = 2.0
-"""How soon a running service obeys what was decided."""
 PATIENCE_SECONDS = 10.0
 """How long a user tries again whose sign-in met a key that nobody knew, on a machine too busy for the first try."""
 
@@ -93,7 +91,7 @@ def _planned(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             title="Alice signs in, by key 2",
             why="It was accepted before it was used: nobody waits, nobody is called.",
             phase=Phase.PREPARE,
-            within_seconds=IN_FORCE_SECONDS,
+            within_seconds=PATIENCE_SECONDS,
         ),
         Act(
             title="Its use is noticed",
@@ -125,7 +123,7 @@ def _planned(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Step
             title="A new response by key 1",
             why="Nothing new is believed of a key that its IdP has dropped.",
             phase=Phase.PREPARE,
-            within_seconds=IN_FORCE_SECONDS,
+            within_seconds=PATIENCE_SECONDS,
         ),
     )
 
@@ -222,7 +220,7 @@ def _emergency(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[St
             TrustReason.CERTIFICATE_REVOKED,
             title="Alice launches, by key 3",
             why="The same evidence as a moment ago; a running service obeys within 2 s.",
-            within_seconds=IN_FORCE_SECONDS,
+            within_seconds=PATIENCE_SECONDS,
         ),
         Act(
             title="AD FS makes a new key",
@@ -248,7 +246,7 @@ def _emergency(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[St
             title="Alice signs in, by key 4",
             why="Everything goes on.",
             phase=Phase.PREPARE,
-            within_seconds=IN_FORCE_SECONDS,
+            within_seconds=PATIENCE_SECONDS,
         ),
     )
 

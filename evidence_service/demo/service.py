@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 HOST = "127.0.0.1"
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 ANSWER_SECONDS = 15.0
 

@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -38,9 +38,11 @@ from evidence_service.adapters.outbox import Outbox
 from evidence_service.adapters.renewal_store import RenewalStore
 from evidence_service.adapters.trust_store import SourceConfig, TrustStore
 from evidence_service.demo.acts import Act, Effect, FarmAct, Scene, perform, perform_at_farm
+from evidence_service.demo.ca_desk import FILE as DESK_FILE
+from evidence_service.demo.ca_desk import CaDesk
 from evidence_service.demo.federation import PATH, Federation
 from evidence_service.demo.renewal import renewals
-from evidence_service.demo.renewal_farm import FAS2, RenewalFarm, ShownMail
+from evidence_service.demo.renewal_farm import FAS1, FAS2, RenewalFarm, ShownMail
 from evidence_service.demo.rollover import ACTOR, key_names, rollovers
 from evidence_service.demo.service import HOST, Answer, Child, DemoFailed, Plugin, answers, free_port, question
 from evidence_service.demo.steps import ALICE, Cast, Chapter, Step, everyday, launches, new_cast, policy_for
@@ -187,10 +189,11 @@ def _perform(out: Console, stage: Stage, *, once: bool, kept: bool, tell: Story,
                 _say_how_to_repeat(out, stage, denied, running=not once, farm=renewal_farm.is_open)
             if once:
                 return code
-            with suppress(KeyboardInterrupt):
+            desk = CaDesk(renewal_farm.farm.ca, stage.data / DESK_FILE) if renewal_farm.is_open else nullcontext()
+            with suppress(KeyboardInterrupt), desk:
                 ending = "ends it" if kept else "ends it and removes its files"
-                out.print(f"\nRunning; a launch every {pause:g} s. Ctrl-C {ending}.")
-                _keep_running(out, stage, (service, worker), replace(cast, adfs=scene.adfs), pause)
+                out.print(f"\nRunning; a launch every {pause:g} s, and mails as they come. Ctrl-C {ending}.")
+                _keep_running(out, stage, (service, worker), scene, replace(cast, adfs=scene.adfs), pause=pause)
             out.print("\nStopping.")
     return code
 
@@ -332,20 +335,15 @@ def _show_act(out: Console, act: Act | FarmAct, effect: Effect, scene: Scene) ->
 
 
 def _show_mails(out: Console, mails: Sequence[ShownMail], shows: Mapping[str, int]) -> None:
-    for kind in dict.fromkeys(each.kind for each in mails):
-        first, *others = (each for each in mails if each.kind == kind)
-        more = f"{len(others)} more like it, for the other definitions." if others else ""
-        if kind not in shows:
-            text = f"Mail to {first.to}: {first.subject}"
-            out.print(Padding(Text(f"{text}; and {more}" if more else text), (0, 0, 0, 10)))
+    for mail in mails:
+        if mail.kind not in shows:
+            out.print(Padding(Text(f"Mail to {mail.to}: {mail.subject}"), (0, 0, 0, 10)))
             continue
-        copies = f", copy to {first.copies}" if first.copies else ""
-        head = f"From: {first.sender}\nTo: {first.to}{copies}\nSubject: {first.subject}"
-        for line in "\n\n".join([head, *first.excerpt(shows[kind])]).split("\n"):
-            for part in textwrap.wrap(line, max(out.width, NARROWEST) - 14) or [""]:
+        copies = f", copy to {mail.copies}" if mail.copies else ""
+        head = f"From: {mail.sender}\nTo: {mail.to}{copies}\nSubject: {mail.subject}"
+        for line in "\n\n".join([head, *mail.excerpt(shows[mail.kind])]).split("\n"):
+            for part in textwrap.wrap(line, max(out.width, NARROWEST) - 14, break_on_hyphens=False) or [""]:
                 out.print(Padding(Text(f"> {part}".rstrip()), (0, 0, 0, 12)))
-        if more:
-            out.print(Padding(Text(f"And {more}"), (0, 0, 0, 10)))
 
 
 def _show_wrong(out: Console, how: str) -> None:
@@ -362,8 +360,9 @@ def _introduce(out: Console, stage: Stage, federation: Federation, *, once: bool
 
 
 def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool, farm: bool) -> None:
-    config = shlex.quote(str(stage.config))
     out.print()
+    out.print(Text("In another terminal, first:", style="bold"))
+    out.print(f"export {_path_to_program()}FAS_EVIDENCE_CONFIG={shlex.quote(str(stage.config))}", soft_wrap=True)
     if running:
         out.print(Text("Send a launch yourself:", style="bold"))
         command = (
@@ -373,26 +372,50 @@ def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool
         out.print(command, soft_wrap=True)
     if denied:
         out.print(Text("See why one was denied, check by check:", style="bold"))
-        out.print(f"fas-evidence --config {config} explain {denied}", soft_wrap=True)
+        out.print(f"fas-evidence explain {denied}", soft_wrap=True)
     out.print(Text("See which keys are trusted, and what waited for a person:", style="bold"))
-    out.print(f"fas-evidence --config {config} key list", soft_wrap=True)
-    out.print(f"fas-evidence --config {config} rollover list --all", soft_wrap=True)
+    out.print("fas-evidence key list", soft_wrap=True)
+    out.print("fas-evidence rollover list --all", soft_wrap=True)
     if farm:
         out.print(Text("See how the FAS servers stand, and what was done at one:", style="bold"))
-        out.print(f"fas-evidence --config {config} authcert status", soft_wrap=True)
-        out.print(f"fas-evidence --config {config} authcert history {FAS2}", soft_wrap=True)
+        out.print("fas-evidence authcert status", soft_wrap=True)
+        out.print(f"fas-evidence authcert history {FAS2}", soft_wrap=True)
+    if farm and running:
+        out.print(
+            Text("Play the CA manager: ask for a renewal, wait for the mail, then issue or deny it:", style="bold")
+        )
+        out.print(f"fas-evidence authcert renew {FAS1} --yes", soft_wrap=True)
+        out.print("fas-evidence demo ca list", soft_wrap=True)
+        out.print("fas-evidence demo ca issue NUMBER", soft_wrap=True)
+        out.print("fas-evidence demo ca deny NUMBER --reason 'Nobody told me'", soft_wrap=True)
+        out.print(
+            "The mail for the CA manager comes at once; of other kinds, what follows within 15 minutes comes as one."
+        )
     out.print(Text("Files (metadata, policies, mails, database, logs):", style="bold"))
     out.print(str(stage.directory), soft_wrap=True)
 
 
-def _keep_running(out: Console, stage: Stage, children: Sequence[Child], cast: Cast, pause: float) -> None:
-    """Send something now and then until Ctrl-C."""
+def _path_to_program() -> str:
+    """What makes a shell find the `fas-evidence` that belongs to this Python; "" where it does."""
+    ours = Path(sys.executable).parent
+    found = shutil.which("fas-evidence")
+    if not (ours / "fas-evidence").exists() or (found is not None and Path(found).parent == ours):
+        return ""
+    return f'PATH={shlex.quote(str(ours))}:"$PATH" '
+
+
+def _keep_running(
+    out: Console, stage: Stage, children: Sequence[Child], scene: Scene, cast: Cast, *, pause: float
+) -> None:
+    """Send something now and then, and show the mails that come, until Ctrl-C."""
+    scene.renewals.unseen_mails()  # those that the story led to
     for number in count():
         give_up = time.monotonic() + pause
         while time.monotonic() < give_up:
             time.sleep(min(0.5, pause))
             for child in children:
                 child.check_running()
+            _show_mails(out, scene.renewals.unseen_mails(), {"approval_needed": 1})
         now = datetime.now(UTC)
         steps = everyday(cast, now, _new_id)
         step = steps[number % len(steps)]

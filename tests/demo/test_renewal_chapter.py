@@ -1,156 +1,108 @@
-"""The chapters of the demo in which FAS servers are renewed: by the real worker, over real PowerShell remoting."""
+"""The part of the demo in which FAS servers are renewed: ended in the middle, by hand, and how it is printed."""
 
 from __future__ import annotations
 
-import contextlib
 import email
-import os
+import json
 import re
 import signal
-import stat
-import subprocess
-import sys
-import threading
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
-from email.message import EmailMessage
 from email.policy import default
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from evidence_service.demo import acts, renewal
-from evidence_service.demo.acts import FarmAct, Scene
-from evidence_service.demo.fas_ca import ApprovalRefused
 from evidence_service.demo.renewal import renewals
-from evidence_service.demo.renewal_farm import APPROVERS, FAS1, FAS2, OPERATORS, PASSWORD, ShownMail
-from evidence_service.demo.service import DemoFailed
-from evidence_service.demo.steps import Cast, Chapter, Step, new_cast
-from evidence_service.demo.story import run_demo
-from evidence_service.renewal_settings import load_renewal
-from tests.demo.test_story import asked_in_shell, environment, running
+from evidence_service.demo.renewal_farm import FAS1, FAS2, ShownMail
+from evidence_service.demo.steps import Step, new_cast
+from tests.demo.played import Printed, demo, end, running, script
 
-Story = Callable[[Cast, datetime, Callable[[], str]], tuple[Chapter, ...]]
 SCRIPT = """
-from evidence_service.demo.renewal import renewals
-from evidence_service.demo.story import run_demo
-run_demo(once=True, tell=renewals)
+from evidence_service.demo import renewal, steps, story
+def tell(cast, now, new_id):
+    (chapter, _) = renewal.renewals(cast, now, new_id)
+    return (steps.Chapter(title="Servers", steps=chapter.steps[:{steps}]),)
+story.run_demo(once={once}, tell=tell, pause_seconds=0.5)
 """
 
 
-def acts_of(*chosen: FarmAct) -> Story:
-    """A story of these acts alone."""
-    return lambda _cast, _now, _new_id: (Chapter(title="Acts", steps=chosen),)
+def first(steps: int, *, once: bool) -> list[str]:
+    """A demo of the first steps about FAS servers alone."""
+    return script(SCRIPT.format(steps=steps, once=once))
 
 
-def nothing_comes(by_hand: Callable[[Scene], object] | None = None) -> FarmAct:
-    """An act whose outcome never comes."""
-    return FarmAct(title="t", why="w", outcome="renewed", server=FAS1, by_hand=by_hand, tells=lambda _: ())
+def until(come: Callable[[], bool]) -> None:
+    """Look until it has come."""
+    give_up = time.monotonic() + 120
+    while not come():
+        assert time.monotonic() < give_up
+        time.sleep(0.2)
 
 
-def mails_in(directory: Path) -> list[EmailMessage]:
-    """What was mailed."""
-    return [email.message_from_bytes(each.read_bytes(), policy=default) for each in directory.glob("*.eml")]
+@pytest.mark.timeout(400)
+def test_a_person_plays_the_ca_manager(tmp_path: Path) -> None:
+    """While it runs, renewals are asked for, seen at the CA, issued and denied by the commands that it prints."""
+    with demo(first(1, once=False), tmp_path, until="Running;") as (process, printed):
+        renew, listing, issue, deny = printed.commands[-4:]
+        (made,) = tmp_path.iterdir()
+        desk = made / "data" / "demo-ca.json"
+        assert desk.stat().st_mode & 0o077 == 0
+
+        def pending() -> list[dict[str, object]]:
+            return list(json.loads(printed.asked(f"{listing} -o json")))
+
+        # fas1 is due, so the worker has asked by itself.
+        until(lambda: len(pending()) == 1)
+        (asked,) = pending()
+        assert (asked["requester"], asked["template"]) == (
+            r"CORP\FAS1$",
+            "Citrix_RegistrationAuthority_ManualAuthorization",
+        )
+        number = str(asked["number"])
+        assert printed.asked(issue.replace("NUMBER", number)).startswith(f"Request {number} is issued; ")
+        said = printed.asked(issue.replace("NUMBER", number), code=1)
+        assert re.match(
+            rf"error: No request {number} is pending at .*; `fas-evidence demo ca list` shows what is", said
+        )
+        until(lambda: condition(printed, FAS1) == "in force")
+
+        printed.asked(renew.replace(FAS1, FAS2))
+        until(lambda: len(pending()) == 1)
+        number = str(pending()[0]["number"])
+        assert printed.asked(deny.replace("NUMBER", number)) == f"Request {number} is denied: Nobody told me.\n"
+        until(lambda: any("The CA says: Nobody told me" in each for each in mailed(made / "mail")))
+        assert printed.asked(listing) == "No request is pending.\n"
+
+        out, err = end(process, signal.SIGTERM)
+    assert (process.returncode, err) == (0, "")
+    shown = re.findall(r"(?s)> To: ca-managers@corp\.example.*?\(request\s+>?\s*(\d+)\)", out)
+    assert len(set(shown)) == 2
+    assert "Mail to citrix@corp.example: " in out
+    assert not desk.exists()
+    assert running(made) == []
 
 
-def test_both_renewals_come_out_as_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One is renewed, one denied and one rolled back; mails, settings and state stay, and nothing runs on."""
-    place, before = tmp_path / "kept", set(threading.enumerate())
-    assert run_demo(once=True, directory=place, tell=renewals) == 0
-    out = capsys.readouterr().out
-
-    mails = mails_in(place / "mail")
-    for_approvers = [each for each in mails if each["To"] == APPROVERS]
-    assert len(for_approvers) == 3
-    assert {each["Cc"] for each in for_approvers} == {OPERATORS}
-    shown = re.findall(r"(?m)^ +> Subject: (.*)$", out)
-    assert len(shown) == 4
-    assert any("is renewed" in str(each["Subject"]) for each in mails)
-    assert sum("is back on the old certificate" in str(each["Subject"]) for each in mails) == 3
-
-    farm = load_renewal(place / "data" / "renewal.toml", place / "secrets").farm
-    assert [each.name for each in farm.servers] == [FAS1, FAS2]
-    assert stat.S_IMODE((place / "secrets" / PASSWORD).stat().st_mode) == 0o600
-    status, history = (
-        asked_in_shell(line) for line in out.splitlines() if line.startswith("fas-evidence") and " authcert " in line
-    )
-    assert re.search(rf"(?m)^{FAS1} +in force ", status)
-    assert re.search(rf"(?m)^{FAS2} +the last act failed ", status)
-    assert "rehearsal" in history
-
-    assert {each.name for each in threading.enumerate()} == {each.name for each in before}
-    assert "NTLM_USER_FILE" not in os.environ
-    assert running(place) == []
+def mailed(directory: Path) -> list[str]:
+    """The texts of all mails, each on one line."""
+    mails = (email.message_from_bytes(each.read_bytes(), policy=default) for each in directory.glob("*.eml"))
+    bodies = (each.get_body(("plain",)) for each in mails)
+    return [" ".join(each.get_content().split()) for each in bodies if each is not None]
 
 
-def test_what_does_not_come_is_marked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where a renewal goes another way, or a mail is missing, the row says where it stands; the exit code is 1."""
-    monkeypatch.setattr(acts, "COMES_WITHIN_SECONDS", 0.5)
-    unmailed = replace(nothing_comes(), tells=lambda _: ("told",), mails=("renewal_report",))
-    without_servers = nothing_comes()
-    started = nothing_comes(by_hand=lambda scene: scene.renewals.open())
-    assert run_demo(once=True, tell=acts_of(without_servers, started, unmailed)) == 1
-    out = " ".join(capsys.readouterr().out.split())
-    assert "WRONG: the story says renewed; no FAS server 'fas1.corp.example' is configured" in out
-    assert "WRONG: the story says renewed; nothing was looked at" in out
-    assert "and not every mail came (renewal_report)" in out
-    assert "3 of 0 answers and 3 acts were not what the story says" in out
+def condition(printed: Printed, name: str) -> str:
+    """How a server stands."""
+    return str(json.loads(printed.asked(f"fas-evidence authcert status {name} -o json"))["condition"])
 
 
-def test_what_is_refused_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where nothing waits for the CA manager, or who decides may not, the row says so."""
-
-    def refuse(_scene: Scene) -> None:
-        raise ApprovalRefused("no Manage CA right")
-
-    def issue(scene: Scene) -> None:
-        scene.renewals.open()
-        renewal._decide(scene, name=FAS1)
-
-    story = acts_of(nothing_comes(by_hand=refuse), nothing_comes(by_hand=issue))
-    assert run_demo(once=True, tell=story) == 1
-    out = capsys.readouterr().out
-    assert "WRONG: it was refused: no Manage CA right" in out
-    assert r"WRONG: it was refused: no request of CORP\FAS1$ is pending" in out
-
-
-def test_a_story_without_servers_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who asks for the FAS servers before they were started gets one line, and exit code 3."""
-    assert run_demo(once=True, tell=acts_of(nothing_comes(by_hand=lambda scene: scene.renewals.farm))) == 3
-    err = capsys.readouterr().err
-    assert err == "error: the story asks for the FAS servers before it has started them\n"
-    assert issubclass(DemoFailed, Exception)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ended_in_a_renewal_it_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    """Ctrl-C or SIGTERM while a request waits ends service, worker and FAS servers, and removes the files."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1"),
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("act       requested"):
-                break
+def test_ended_in_a_renewal_it_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C while a request waits ends service, worker and FAS servers, and removes the files."""
+    with demo(first(8, once=True), tmp_path, until="act       requested") as (process, _):
         (made,) = tmp_path.iterdir()
         assert {"serve", "work"} <= {line.split()[-1] for line in running(made)}
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # all of them, where an assertion failed
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _, err = end(process, signal.SIGINT)
     assert err.endswith("KeyboardInterrupt\n")
     assert running(made) == []
     assert list(tmp_path.iterdir()) == []

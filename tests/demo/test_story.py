@@ -9,49 +9,35 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
-from evidence_service.demo import acts
-from evidence_service.demo.acts import Act, Scene
+from evidence_service.cli.main import main
+from evidence_service.demo import acts, renewal
+from evidence_service.demo import story as told
+from evidence_service.demo.acts import Act, FarmAct, Scene
+from evidence_service.demo.fas_ca import ApprovalRefused
+from evidence_service.demo.renewal_farm import FAS1, RenewalFarm
 from evidence_service.demo.rollover import key_names, rollovers
 from evidence_service.demo.service import Answer, DemoFailed, Plugin, free_port, question
 from evidence_service.demo.steps import Cast, Chapter, Step, everyday, launches, new_cast, wrapped
-from evidence_service.demo.story import run_demo, story
+from evidence_service.demo.story import run_demo
 from idp_certs.model import CertificateState
 from idp_certs.reasons import Refused
+from tests.demo.played import COMMAND, demo, end, running, script, story_of
 
-LOGS = ("service.log", "worker.log")
-TOLD = (
-    r"key 2 \(\w{8}\): new -> announced\.",
-    r"key 2 \(\w{8}\): announced -> trusted\.",
-    r"key 1 \(\w{8}\) has signed \d+ sign-ins since ",
-    r"key 1 \(\w{8}\): trusted -> retiring\.",
-    r"key 3 \(\w{8}\): announced -> trusted\.",
-    r"the stranger's key \(\w{8}\) waits, as rollover \w{16}\. `rollover list` shows it\.",
-    r"Rollover \w{16}: held -> rejected\.",
-    r"key 3 \(\w{8}\): trusted -> revoked\.",
-    r"key 4 \(\w{8}\) waits, as rollover \w{16}\.",
-    r"key 4 \(\w{8}\): new -> announced\. Rollover \w{16}: held -> approved\.",
-    r"To: ca-managers@corp\.example, copy to citrix@corp\.example > Subject: \[Warning\] fas1",
-    r"40 users' certificates that it enrolled are kept\.",
-    r"13\. Remove-FasAuthorizationCertificate -Id '\w{8}\.\.\.' -DeleteUserCerts \$false",
-    r"The CA says: Nobody told me of this > request\.|The CA says: Nobody told me of this request\.",
-    r"3 definitions went to \w{8}, which did not enroll fas-test@corp\.example, and 3 back to \w{8}\.",
-)
-"""What the acts lead to, as the store tells it."""
-COMMAND = [sys.executable, "-m", "evidence_service", "demo"]
-
-
-def environment(**members: str) -> dict[str, str]:
-    """Ours, off a terminal, with `members` on top."""
-    return {**{name: value for name, value in os.environ.items() if name != "NO_COLOR"}, **members}
+# What several tests look at is played once, by one worker.
+pytestmark = pytest.mark.xdist_group("demo")
 
 
 def lied(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Chapter, ...]:
@@ -66,80 +52,87 @@ def state_of(cast: Cast, state: CertificateState) -> dict[str, CertificateState]
     return {next(iter(key_names(cast))): state}
 
 
-def asked_in_shell(command: str) -> str:
-    """What a command prints that the demo printed."""
-    shell = command.replace("fas-evidence", f"'{sys.executable}' -m evidence_service", 1)
-    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lies:
+    """What the demo says of a story that expects what cannot come."""
+
+    code: int
+    rows: str
 
 
-def running(mark: Path) -> list[str]:
-    """The processes whose arguments name `mark`."""
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True, timeout=30)
-    return [line for line in listed.stdout.splitlines() if str(mark) in line]
+@pytest.fixture(scope="module")
+def lies() -> Lies:
+    """Wrong answers and acts without their effects, about keys and about FAS servers, at 100 columns."""
+    out, before = io.StringIO(), set(threading.enumerate())
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+        patch.setattr(acts, "COMES_WITHIN_SECONDS", 0.5)
+        patch.setenv("COLUMNS", "100")
+        code = run_demo(once=True, tell=_lies)
+    assert {each.name for each in threading.enumerate()} == {each.name for each in before}
+    assert "NTLM_USER_FILE" not in os.environ
+    return Lies(code=code, rows=out.getvalue())
 
 
-@pytest.mark.parametrize("columns", [80, 100])
-def test_every_step_comes_out_as_told(columns: int) -> None:
-    """`fas-evidence demo --once` ends with 0: off a terminal no colour, no reason cut, and each act with its effect."""
-    done = subprocess.run(
-        [*COMMAND, "--once"],
-        env=environment(COLUMNS=str(columns), FAS_EVIDENCE_DATABASE_URL="sqlite:////nonexistent/real.db"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=170,
+def _lies(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Chapter, ...]:
+    return (*lied(cast, now, new_id), *_about_keys(cast, now, new_id), *_about_servers())
+
+
+def _about_keys(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Chapter, ...]:
+    reject = next(step for step in rollovers(cast, now, new_id)[1].steps if step.title == "A person rejects it")
+    assert isinstance(reject, Act)
+    trusted, revoked = (state_of(cast, each) for each in (CertificateState.TRUSTED, CertificateState.REVOKED))
+    return story_of(
+        Act(title="Nobody does", why="w", outcome="revoked", states=revoked),
+        replace(reject, publishes=None, states=trusted),
+        Act(title="Says nothing", why="w", outcome="silent", states=trusted, tells=lambda _: ""),
+    )(cast, now, new_id)
+
+
+def _about_servers() -> tuple[Chapter, ...]:
+    def refuse(_scene: Scene) -> None:
+        raise ApprovalRefused("no Manage CA right")
+
+    nothing = FarmAct(title="t", why="w", outcome="renewed", server=FAS1, tells=lambda _: ())
+    unmailed = replace(nothing, tells=lambda _: ("told",), mails=("renewal_report",))
+    return (
+        Chapter(
+            title="Servers",
+            steps=(
+                nothing,
+                replace(nothing, by_hand=refuse),
+                replace(nothing, by_hand=lambda scene: scene.renewals.open()),
+                replace(nothing, by_hand=partial(renewal._decide, name=FAS1)),
+                unmailed,
+            ),
+        ),
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert "WRONG" not in done.stdout
-    assert "\x1b" not in done.stdout
-    steps = [step for chapter in chapters() for step in chapter.steps]
-    expected = [step.reason for step in steps if isinstance(step, Step) and step.reason]
-    assert expected == re.findall(r"(?m)^(?:allow|deny) +(\S+) ", done.stdout)
-    outcomes = [step.outcome for step in steps if not isinstance(step, Step)]
-    assert outcomes == re.findall(r"(?m)^act +(\S.*?) {2,}", done.stdout)
-    assert f"All {len(expected) + 1} answers and {len(outcomes)} acts were what the story says." in done.stdout
-    assert "HTTP 401" in done.stdout
-    said = " ".join(done.stdout.split())
-    assert [told for told in TOLD if not re.search(told, said)] == []
-    assert all(len(line.rstrip()) <= columns for line in done.stdout.splitlines())
 
 
-def test_a_wrong_answer_is_marked_and_makes_the_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where an answer differs from the story, its row says so and the demo ends with 1."""
-    assert run_demo(once=True, tell=lied) == 1
-    out = capsys.readouterr().out
-    assert "WRONG: the story says deny upn_mismatch" in out
-    assert "1 of 2 answers were not what the story says" in out
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        r"the story says deny upn_mismatch",
+        r"the story says key 1 \(\w{8}\) revoked; it is key 1 \(\w{8}\) trusted",
+        r"it was refused: 0 rollovers wait, where one should",
+        r"the story says key 1 \(\w{8}\) trusted; it is key 1 \(\w{8}\) trusted",
+        r"the story says renewed; no FAS server 'fas1\.corp\.example' is configured",
+        r"it was refused: no Manage CA right",
+        r"the story says renewed; nothing was looked at(?!,)",
+        r"it was refused: no request of CORP\\FAS1\$ is pending",
+        r"the story says renewed; nothing was looked at, and not every mail came \(renewal_report\)",
+    ],
+)
+def test_what_is_not_as_told_is_marked(wrong: str, lies: Lies) -> None:
+    """Where an answer or a state differs, an act is refused, or a mail is missing, its row says so."""
+    assert re.search(f"WRONG: {wrong}", " ".join(lies.rows.split()))
 
 
-def test_an_act_without_its_effect_is_marked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Where an act leaves keys in another state, or is refused, its row says so and the demo ends with 1."""
-    monkeypatch.setattr(acts, "COMES_WITHIN_SECONDS", 0.5)
-
-    def tell(cast: Cast, now: datetime, new_id: Callable[[], str]) -> tuple[Chapter, ...]:
-        reject = next(step for step in rollovers(cast, now, new_id)[1].steps if step.title == "A person rejects it")
-        assert isinstance(reject, Act)
-        revoked = Act(title="Nobody does", why="w", outcome="revoked", states=state_of(cast, CertificateState.REVOKED))
-        refused = replace(reject, publishes=None, states=state_of(cast, CertificateState.TRUSTED))
-        silent = Act(
-            title="Says nothing",
-            why="w",
-            outcome="silent",
-            states=state_of(cast, CertificateState.TRUSTED),
-            tells=lambda _: "",
-        )
-        return (Chapter(title="Lies", steps=(revoked, refused, silent)),)
-
-    assert run_demo(once=True, tell=tell) == 1
-    out = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"WRONG: the story says key 1 \(\w{8}\) revoked; it is key 1 \(\w{8}\) trusted", out)
-    assert "WRONG: it was refused: 0 rollovers wait, where one should" in out
-    assert out.count("WRONG: ") == 3
-    assert "3 of 0 answers and 3 acts were not what the story says" in out
+def test_what_is_not_as_told_makes_the_exit_code_1(lies: Lies) -> None:
+    """All of it is counted; on a wide terminal no row is broken."""
+    assert (lies.code, lies.rows.count("WRONG: ")) == (1, 9)
+    assert "9 of 2 answers and 8 acts were not what the story says" in lies.rows
+    assert re.search(r"(?m)^allow +ok +AD FS +[0-9.]+ +Alice signs in +$", lies.rows)
+    assert all(len(line.rstrip()) <= 100 for line in lies.rows.splitlines())
 
 
 def test_a_worker_that_ends_in_the_middle_is_quoted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,32 +157,27 @@ def test_a_worker_that_ends_in_the_middle_is_quoted(capsys: pytest.CaptureFixtur
     assert err.count("\n") == 1
 
 
-def test_a_command_that_fails_is_quoted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where a command that the story runs fails, its last line is shown, and the exit code is 3."""
-
-    def tell(cast: Cast, _now: datetime, _new_id: Callable[[], str]) -> tuple[Chapter, ...]:
-        trusted = state_of(cast, CertificateState.TRUSTED)
-        act = Act(title="t", why="w", outcome="o", states=trusted, tells=lambda scene: scene.command("nonsense"))
-        return (Chapter(title="A command", steps=(act,)),)
-
-    assert run_demo(once=True, tell=tell) == 3
-    err = capsys.readouterr().err
-    assert err.startswith("error: fas-evidence nonsense ended with code 2: ")
-    assert err.count("\n") == 1
+def scene() -> Scene:
+    """A scene without anything in it but settings."""
+    nothing: Any = None
+    config = Path("/nonexistent.toml")
+    return Scene(
+        trust=nothing, federation=nothing, renewals=nothing, worker=nothing, config=config, adfs=nothing, names={}
+    )
 
 
-def test_files_stay_where_they_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With --directory all but the server's key is kept, and the commands that look into it work as printed."""
-    place = tmp_path / "with blank"
-    assert run_demo(once=True, directory=place, tell=launches) == 0
-    out = capsys.readouterr().out
-    kept = {path.name for path in place.iterdir()}
-    assert kept == {"data", "secrets", "metadata", "policies", "fas-evidence.toml", "launch.json", *LOGS}
-    commands = [line for line in out.splitlines() if line.startswith("fas-evidence --config")]
-    explained, keys, waiting = (asked_in_shell(command) for command in commands)
-    assert "upn_mismatch" in explained
-    assert "trusted" in keys
-    assert "No rollover" in waiting
+def test_a_command_that_fails_is_quoted() -> None:
+    """Where a command that the story runs fails, its last line is shown."""
+    with pytest.raises(DemoFailed, match=r"^fas-evidence nonsense ended with code 2: error: .*nonsense"):
+        scene().command("nonsense")
+
+
+def test_a_story_that_asks_for_servers_too_early_is_told(tmp_path: Path) -> None:
+    """Who asks for the FAS servers before they were started gets one line."""
+    nothing: Any = None
+    farm = RenewalFarm(directory=tmp_path, settings_file=tmp_path, secrets_dir=tmp_path, store=nothing, outbox=nothing)
+    with pytest.raises(DemoFailed, match="asks for the FAS servers before it has started them"):
+        farm.server(FAS1)
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,70 +242,46 @@ def test_a_worker_that_does_not_start_is_quoted(
     assert running(place) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_keeps_running_until_it_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
-    """Without --once a launch is sent now and then, the printed curl line works, and Ctrl-C cleans up."""
-    process = subprocess.Popen(
-        COMMAND,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(TMPDIR=str(tmp_path)),
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        told = []
-        for line in process.stdout:
-            told.append(line)
-            if line.startswith("Running;"):
-                break
+def test_the_command_says_how_to_run_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without --once it stays up; port and directory are handed on."""
+    asked: list[dict[str, object]] = []
+
+    def run(**how: object) -> int:
+        asked.append(how)
+        return 0
+
+    monkeypatch.setattr(told, "run_demo", run)
+    for arguments in ((), ("--once", "--port", "4711", "--directory", str(tmp_path))):
+        assert main(["demo", *arguments]) == 0
+    assert asked == [
+        {"once": False, "port": None, "directory": None},
+        {"once": True, "port": 4711, "directory": tmp_path},
+    ]
+
+
+def test_it_keeps_running_until_ctrl_c(tmp_path: Path) -> None:
+    """The printed curl line works, Ctrl-C ends all of it, and nothing is left."""
+    text = "from evidence_service.demo import steps, story; story.run_demo(once=False, tell=steps.launches)"
+    with demo(script(text), tmp_path, until="Running;") as (process, printed):
         (made,) = tmp_path.iterdir()
         assert sorted(line.split()[-1] for line in running(made)) == ["serve", "work"]
-        curl = next(line for line in told if line.startswith("curl"))
-        answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, check=False, timeout=30)
+        curl = next(line for line in printed.out.splitlines() if line.startswith("curl"))
+        answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, check=False, timeout=60)
         assert '"decision":"allow"' in answer.stdout.replace(" ", "")
-        if number == signal.SIGINT:  # a terminal sends it to the service as well
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
+        assert "demo ca" not in printed.out  # this story has no FAS servers
+        out, err = end(process, signal.SIGINT)
     assert (process.returncode, err) == (0, "")
     assert "Stopping." in out
     assert not made.exists()
     assert running(made) == []
-    assert [line.split()[-2:] for line in told if "rollover" in line and line.startswith("fas")] == [["list", "--all"]]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ended_in_the_middle_it_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    """Ctrl-C or SIGTERM in the story ends service and worker, and removes the files."""
-    process = subprocess.Popen(
-        [*COMMAND, "--once"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1"),
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("act"):
-                break
+def test_ended_in_the_middle_it_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM in the story ends service and worker, and removes the files."""
+    with demo([*COMMAND, "--once"], tmp_path, until="act") as (process, _):
         (made,) = tmp_path.iterdir()
         assert len(running(made)) == 2
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
+        _, err = end(process, signal.SIGTERM)
     assert (process.returncode, err) == (130, "error: interrupted\n")
     assert running(made) == []
     assert list(tmp_path.iterdir()) == []
@@ -420,9 +384,3 @@ def test_a_refused_caller_gets_no_decision(monkeypatch: pytest.MonkeyPatch) -> N
         )
     assert (answer.decision, answer.reason, answer.decision_id) == ("HTTP 401", "", "")
     assert isinstance(answer, Answer)
-
-
-def chapters() -> tuple[Chapter, ...]:
-    """The story, told once more for its expectations."""
-    now = datetime.now(UTC)
-    return story(new_cast(now), now, lambda: "_1")
