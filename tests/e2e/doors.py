@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from evidence_service.access.policy import parse_policy
 from idp_certs.metadata import parse_metadata
 from idp_certs.model import CertificateState, IdentityProvider, SigningCertificate, TrustSnapshot
 from tests.e2e.browser import loopback
-from tests.e2e.idps import free_port, process
+from tests.e2e.idps import START_SECONDS, process
 
 ALICE = "alice@corp.example"
 BOB = "bob@corp.example"
@@ -164,7 +165,7 @@ def run_command(arguments: Sequence[str], **settings: str) -> subprocess.Complet
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -205,6 +206,10 @@ class RunningService:
         """Run `fas-evidence` on this service's database."""
         return run_command(arguments, **self.settings)
 
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log of this event, so far."""
+        return _said(Path(self.settings["DATA_DIR"]) / "serve.log", event)
+
 
 def settings_of(directory: Path, key: Path, **more: str) -> dict[str, str]:
     """Settings (named without `FAS_EVIDENCE_`) of a service in this directory, whose decryption key is `key`."""
@@ -214,8 +219,9 @@ def settings_of(directory: Path, key: Path, **more: str) -> dict[str, str]:
     return {
         "DATA_DIR": str(directory),
         "SECRETS_DIR": str(secrets),
-        "LISTEN_PORT": str(free_port()),
+        "LISTEN_PORT": "0",
         "DRAIN_SECONDS": "0",
+        "DEADLINE_SECONDS": "4",
         **more,
     }
 
@@ -231,10 +237,24 @@ def enrolled(settings: Mapping[str, str], *commands: Sequence[str]) -> str:
 def serving_database(settings: Mapping[str, str], bearer_key: str) -> Iterator[RunningService]:
     """Serve a database that has been filled, and stop the service with SIGTERM."""
     log = Path(settings["DATA_DIR"]) / "serve.log"
-    url = f"http://127.0.0.1:{settings['LISTEN_PORT']}"
-    with process([*COMMAND, "serve"], log, environment(settings), answers=f"{url}/readyz") as server:
-        yield RunningService(url=url, bearer_key=bearer_key, settings=dict(settings))
+    with process([*COMMAND, "serve"], log, environment(settings)) as server:
+        yield RunningService(url=_listens(server, log), bearer_key=bearer_key, settings=dict(settings))
     assert server.returncode == 0, log.read_text()[-4000:]
+
+
+def _listens(server: subprocess.Popen[bytes], log: Path) -> str:
+    """The address at which a service listens, once it says so in its log."""
+    until = time.monotonic() + START_SECONDS
+    while server.poll() is None and time.monotonic() < until:
+        if lines := _said(log, "listening"):
+            return str(lines[0]["url"])
+        time.sleep(0.05)
+    raise AssertionError(f"it does not listen:\n{log.read_text()[-4000:]}")
+
+
+def _said(log: Path, event: str) -> list[dict[str, Any]]:
+    whole = (line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n"))
+    return [json.loads(line) for line in whole if f'"event":"{event}"' in line]
 
 
 @contextlib.contextmanager

@@ -95,7 +95,11 @@ def running(name: str, directory: Path, service_certificate: Path) -> Iterator[R
     write_key_pair(certificates, "signing", f"{name} token signing")
     use_keys(certificates, signing="signing", listed=["signing"], metadata_signed_by=None)
     shutil.copy(service_certificate, certificates / "service.crt")
-    port = free_port()
+    with reserved_port() as port:
+        yield from _running(name, directory, certificates, port)
+
+
+def _running(name: str, directory: Path, certificates: Path, port: int) -> Iterator[RunningIdp]:
     url = f"http://127.0.0.1:{port}"
     if name == "simplesamlphp":
         for part in ("log", "data", "tmp", "sessions"):
@@ -148,7 +152,7 @@ def process(
     finally:
         server.terminate()
         try:
-            server.wait(timeout=20)
+            server.wait(timeout=60)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
@@ -161,12 +165,14 @@ def _answers(client: httpx.Client, url: str) -> bool:
         return False
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that only a server gets which asks for it by number, and allows the address to be re-used."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        yield port
 
 
 def write_key_pair(directory: Path, stem: str, common_name: str) -> tuple[Path, Path]:
