@@ -1084,7 +1084,10 @@ def demo(
         Path | None, typer.Option("--directory", metavar="DIR", help="Keep the files here: a new or empty directory.")
     ] = None,
 ) -> int:
-    """Run the service with a demo IdP that sends real signed launches, and FAS servers that are renewed."""
+    """Run the service with demo IdPs, and simulated FAS servers.
+
+    Real signed launches are sent to it, and the servers' certificates are renewed.
+    """
     if context.invoked_subcommand is not None:
         return 0
     from evidence_service.cli.operations import demo as run
