@@ -388,9 +388,8 @@ def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool
         out.print("fas-evidence demo ca list", soft_wrap=True)
         out.print("fas-evidence demo ca issue NUMBER", soft_wrap=True)
         out.print("fas-evidence demo ca deny NUMBER --reason 'Nobody told me'", soft_wrap=True)
-        out.print(
-            "The mail for the CA manager comes at once; of other kinds, what follows within 15 minutes comes as one."
-        )
+        out.print("That mail comes at once; others of a kind that just came wait 15 minutes and come as one:")
+        out.print("fas-evidence notify list", soft_wrap=True)
     out.print(Text("Files (metadata, policies, mails, database, logs):", style="bold"))
     out.print(str(stage.directory), soft_wrap=True)
 

@@ -46,7 +46,7 @@ def until(come: Callable[[], bool]) -> None:
 def test_a_person_plays_the_ca_manager(tmp_path: Path) -> None:
     """While it runs, renewals are asked for, seen at the CA, issued and denied by the commands that it prints."""
     with demo(first(1, once=False), tmp_path, until="Running;") as (process, printed):
-        renew, listing, issue, deny = printed.commands[-4:]
+        renew, listing, issue, deny, notices = printed.commands[-5:]
         (made,) = tmp_path.iterdir()
         desk = made / "data" / "demo-ca.json"
         assert desk.stat().st_mode & 0o077 == 0
@@ -75,6 +75,7 @@ def test_a_person_plays_the_ca_manager(tmp_path: Path) -> None:
         assert printed.asked(deny.replace("NUMBER", number)) == f"Request {number} is denied: Nobody told me.\n"
         until(lambda: any("The CA says: Nobody told me" in each for each in mailed(made / "mail")))
         assert printed.asked(listing) == "No request is pending.\n"
+        assert "renewal_report" in printed.asked(notices)
 
         out, err = end(process, signal.SIGTERM)
     assert (process.returncode, err) == (0, "")
