@@ -69,6 +69,7 @@ def test_settings_are_frozen() -> None:
         ({"admin_port": -1}, "admin_port: "),
         ({"deadline_seconds": 0}, "deadline_seconds: "),
         ({"deadline_seconds": float("nan")}, "deadline_seconds: "),
+        ({"refresh_seconds": 1.6}, "refresh_seconds: "),  # changes are followed within two seconds (promise 35)
         ({"deadline_seconds": 8}, "drain_seconds, deadline_seconds: together at most 9"),
         ({"metadata_stale_action": "ignore"}, "metadata_stale_action: "),
         ({"listenport": 1}, "listenport: there is no such setting"),
