@@ -11,10 +11,6 @@ from evidence_service.renewal.model import RenewalPolicy
 WINDOWS_POWERSHELL = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
 
 
-OPENING = timedelta(minutes=1)
-"""For a session of any kind."""
-
-
 class WinRmAuth(StrEnum):
     """How the account is proven to WinRM."""
 
@@ -75,8 +71,9 @@ class FasServer:
 
     @property
     def longest_call(self) -> timedelta:
-        """How long after an intent its call may last, with the time to open a session."""
-        return timedelta(seconds=self.connection.operation_seconds) + OPENING
+        """How long after an intent its call may last, with the time to connect."""
+        connect = self.connection.connect_seconds if isinstance(self.connection, WinRm) else 0.0
+        return timedelta(seconds=connect + self.connection.operation_seconds)
 
     @property
     def listed_as(self) -> frozenset[str]:

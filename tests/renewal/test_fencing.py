@@ -23,6 +23,7 @@ from sqlalchemy import select
 
 from evidence_service.adapters.database import leases, reading, renewal_acts
 from evidence_service.demo.fas_farm import SimulatedFarm
+from evidence_service.renewal.farm import WinRm
 from evidence_service.renewal.model import Result, StepKind
 from evidence_service.renewal_loop import RenewalLoop
 from tests.renewal.site import DAY, FAS1, MINUTE, NOW, POLICY, Site, near, site, wait_for
@@ -121,7 +122,11 @@ def test_a_worker_that_was_stopped_sends_and_writes_nothing(tmp_path: Path, poin
     more, and its write is refused.
     """
     policy = replace(POLICY, answer_grace=timedelta(seconds=1), poll=timedelta(seconds=1), check=timedelta(seconds=1))
-    with site(tmp_path, names=(FAS1,), policy=policy) as farm:
+    with site(tmp_path, names=(FAS1,), policy=policy, operation_seconds=5.0) as farm:
+        (server,) = farm.servers.servers
+        assert isinstance(server.connection, WinRm)
+        quick = replace(server, connection=replace(server.connection, connect_seconds=1.0))
+        farm.servers = replace(farm.servers, servers=(quick,))
         farm.store.configure([FAS1], now=farm.farm.now, draw=lambda: 0.0)
         farm.farm.advance(10 * DAY + MINUTE)
         with worker(farm, point) as first:
