@@ -101,6 +101,7 @@ class MailServer:
         self.contents.append(content)
         self.recipients.append(list(envelope.rcpt_tos))
         if self.cuts:
+            assert server.transport is not None
             server.transport.close()
         return "250 OK"
 
