@@ -44,6 +44,7 @@ TOLD_ABANDONED = timedelta(days=3)
 KEPT = timedelta(days=90)
 LATE_CHANNEL = timedelta(days=1)
 """A channel that is set up later gets the messages of the last day, and not all that ever was."""
+_NO_MESSAGE = 2**62
 _IN_HAND = timedelta(minutes=5)
 """How long nobody else takes a delivery that is being tried; a process that died has it tried again after that."""
 _MAX_DOUBLINGS = 6
@@ -117,7 +118,11 @@ class Outbox:
         self._engine = engine
 
     def queue(self, channels: Sequence[Channel], now: datetime) -> None:
-        """Make each message of the last day known to each channel that takes it and does not know it yet."""
+        """Make each message known to each channel that takes it and does not know it yet.
+
+        That is what was written in the last day, or while nobody delivered after the channel had got its last: a worker
+        that was off for long loses nothing.
+        """
         wanted = [(channel, self._unknown_to(channel, now)) for channel in channels]
         if not any(rows for _, rows in wanted):
             return
@@ -137,9 +142,12 @@ class Outbox:
 
     def _unknown_to(self, channel: Channel, now: datetime) -> Sequence[Row[Any]]:
         known = exists().where(deliveries.c.message_seq == outbox.c.seq, deliveries.c.channel == channel.name)
+        queued = exists().where(deliveries.c.message_seq == outbox.c.seq)
         with reading(self._engine) as connection:
-            statement = select(outbox).where(~known, outbox.c.created_at > now - LATE_CHANNEL).order_by(outbox.c.seq)
-            return connection.execute(statement).all()
+            last = select(func.max(deliveries.c.message_seq)).where(deliveries.c.channel == channel.name)
+            missed = and_(~queued, outbox.c.seq > (connection.scalar(last) or _NO_MESSAGE))
+            statement = select(outbox).where(~known, or_(outbox.c.created_at > now - LATE_CHANNEL, missed))
+            return connection.execute(statement.order_by(outbox.c.seq)).all()
 
     def take(self, now: datetime, channels: Sequence[str], combining: Collection[str] = ()) -> Delivery | None:
         """The next delivery that is due, which nobody else takes for a while; None where none is.
@@ -328,6 +336,7 @@ class Courier:
         self._clock = clock
         self._send_seconds = send_seconds
         self._hanging: dict[str, threading.Thread] = {}
+        self._late: dict[tuple[str, str], queue.SimpleQueue[NotDelivered | None]] = {}
 
     def deliver_due(self, stopping: Callable[[], bool] = lambda: False) -> int:
         """Try everything that is due once; returns how many were delivered. Raises StoreUnavailable.
@@ -373,10 +382,16 @@ class Courier:
         return problem
 
     def _sent(self, channel: Channel, outgoing: Outgoing) -> NotDelivered | None:
-        """As `_sent`, for no longer than others may wait, whatever a server, a name or a directory keeps it with."""
+        """As `_sent`, for no longer than others may wait, whatever a server, a name or a directory keeps it with.
+
+        What a slow server takes after that has arrived, and is not sent again.
+        """
         before = self._hanging.get(channel.name)
         if before is not None and before.is_alive():
             return NotDelivered("it is still kept waiting by the attempt before", whole_channel=True)
+        late = self._late.pop((channel.name, outgoing.id), None)
+        if late is not None and not late.empty() and late.get() is None:
+            return None
         answers: queue.SimpleQueue[NotDelivered | None] = queue.SimpleQueue()
         thread = threading.Thread(
             target=lambda: answers.put(_sent(channel, outgoing)), name=f"sends {channel.name}", daemon=True
@@ -386,6 +401,7 @@ class Courier:
             return answers.get(timeout=self._send_seconds)
         except queue.Empty:
             self._hanging[channel.name] = thread
+            self._late[channel.name, outgoing.id] = answers
             return NotDelivered(f"no end after {self._send_seconds:g} s; see what keeps it", whole_channel=True)
 
 

@@ -148,6 +148,48 @@ def test_a_channel_gets_what_it_takes_and_what_is_new(engine: Engine) -> None:
     assert [each.state for each in ordinary.deliveries] == [DeliveryState.DELIVERED, DeliveryState.SKIPPED]
 
 
+def test_what_was_written_right_before_a_crash_is_told_however_long_nobody_worked(engine: Engine) -> None:
+    """Promise 59: no channel knew it yet, and the worker was off for days; what was long before the channel is not."""
+    clock, mail, hook = Clock(), Way(), Way(name="webhook:w")
+    written(engine, "before the channel", now=NOW - 2 * DAY)
+    written(engine, "first")
+    courier(engine, (mail,), clock).deliver_due()
+    written(engine, "right before the crash")
+    clock.now += 5 * DAY
+    there = courier(engine, (mail, hook), clock)
+
+    assert there.deliver_due() == 1
+    assert there.deliver_due() == 0
+    assert [each.message.fact for each in mail.arrived] == ["first", "right before the crash"]
+    assert hook.arrived == []
+
+
+def test_what_a_slow_server_takes_late_is_not_sent_again(engine: Engine) -> None:
+    """It took longer than others wait, and arrived: the next try finds that out, instead of sending one each hour."""
+    go_on, done = threading.Event(), threading.Event()
+
+    class Slow(Way):
+        def send(self, outgoing: Outgoing) -> None:
+            go_on.wait()
+            super().send(outgoing)
+            done.set()
+
+    clock, mail = Clock(), Slow()
+    written(engine, "a")
+    there = Courier(engine, (mail,), clock, send_seconds=0.05)
+    assert there.deliver_due() == 0
+    go_on.set()
+    assert done.wait(30)
+    for thread in threading.enumerate():
+        if thread.name == "sends mail":
+            thread.join()
+    clock.now += HOUR
+
+    assert there.deliver_due() == 1
+    assert [each.message.fact for each in mail.arrived] == ["a"]
+    assert stored(engine)[0].deliveries[0].state is DeliveryState.DELIVERED
+
+
 def test_a_server_that_is_down_for_a_day_delays_and_loses_nothing(engine: Engine) -> None:
     """Promise 59: tried from a minute up to an hour apart, then delivered once with its id; known meanwhile."""
     clock, mail, hook = Clock(), Way(problem=down()), Way(name="webhook:w")
