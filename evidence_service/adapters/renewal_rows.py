@@ -138,6 +138,8 @@ def why(act: Act, ask: Ask | None) -> str:
         text = "the new certificate is checked as far as FAS describes it, before anything in use names it"
     if isinstance(act, Withdraw) and act.issued:
         text = f"{text} The certificate is issued, and nothing uses it."
+    if isinstance(act, Withdraw) and act.denial:
+        text = f"{text} The CA says: {act.denial.rstrip('.')}."
     return text if ask is None or not ask.note else f"{text} {ask.note}"
 
 

@@ -114,8 +114,8 @@ class Neighbour:
 
     name: str
     serving: bool
-    seen_lately: bool
-    switching: bool
+    seen_lately: bool = False
+    switching: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

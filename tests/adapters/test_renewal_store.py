@@ -220,6 +220,33 @@ def test_an_observation_is_stored_without_the_certificates_themselves() -> None:
     assert replace(slim, certificates=full.certificates) == full
 
 
+def test_rows_of_an_older_worker_that_lack_optional_members_can_be_read() -> None:
+    """What it did not know is unknown or false, and damages no row while two releases run side by side."""
+    full = observed(neighbours=(Neighbour(name=B, serving=True, seen_lately=True, switching=False),))
+    content = json.loads(encode_observation(full))
+    slim = {each: content[each] for each in ("server", "at", "certificates", "definitions", "rules")}
+    slim["certificates"] = [
+        {each: row[each] for each in ("id", "status_word", "status")} for row in slim["certificates"]
+    ]
+    slim["neighbours"] = [{"name": B, "serving": True}]
+
+    read = decode_observation(json.dumps(slim), "here")
+
+    assert read.neighbours == (Neighbour(name=B, serving=True),)
+    assert not read.neighbours[0].seen_lately, "nobody relies on what is not known"
+    assert read.certificates[0] == AuthorizationCertificate(
+        id=full.certificates[0].id, status_word=full.certificates[0].status_word, status=full.certificates[0].status
+    )
+    withdraw = decode_step('{"kind":"withdraw","reason":"denied","certificate_id":"a"}', "here")
+    assert withdraw == Withdraw(reason=RenewalReason.DENIED, certificate_id="a")
+
+
+def test_why_a_denied_request_was_removed_is_told_in_the_words_of_the_ca() -> None:
+    """`authcert history` says as much as the mail."""
+    denied = Withdraw(reason=RenewalReason.DENIED, certificate_id="a", denial="Ask the security team.")
+    assert why(denied, None) == f"{RenewalReason.DENIED.meaning} The CA says: Ask the security team."
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
