@@ -342,12 +342,14 @@ fas_servers = Table(
     Column("paused_by", Text),
     Column("paused_note", Text),
     Column("first_usable", Text, nullable=False, server_default="{}"),
+    Column("ahead_since", Instant),
 )
 """What is known of each FAS server whose authorization certificate is kept in force.
 
 `observation` and `step` are what it last reported and what followed; `problem` is the reason code of why it did not
 answer since `problem_since`, `misses` how often running. `failures` counts acts that failed running, `not_before` ends
 the back-off after them. `first_usable` is when each certificate was first seen usable, as microseconds by id.
+`ahead_since` is since when what is remembered has been ahead of the clock.
 """
 
 renewal_acts = Table(

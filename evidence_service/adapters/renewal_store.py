@@ -43,7 +43,7 @@ from evidence_service.adapters.renewal_rows import (
     step_detail,
     why,
 )
-from evidence_service.renewal.memory import in_vain
+from evidence_service.renewal.memory import in_vain, is_ahead
 from evidence_service.renewal.model import (
     REPORT_COUNTS,
     SEEN_LATELY,
@@ -92,6 +92,8 @@ SYSTEM = "system:renewal"
 SWITCH_HOLD = timedelta(hours=2)
 LONGEST_SLEEP = timedelta(days=1)
 """A server is due at the latest after that, whatever clock the next instant was computed by."""
+STANDS = timedelta(hours=1)
+"""How long what is remembered is ahead of the clock before that is believed: one that is behind is set right sooner."""
 SPREAD = timedelta(minutes=1)
 """Over how long the first looks at new servers are spread."""
 KEPT_ACTS = 500
@@ -189,25 +191,24 @@ class RenewalStore:
         request that it belongs to is not forgotten.
         """
         with reading(self._engine) as connection:
-            row = _server_row(connection, server)
-            return Attempts(
-                jitter=row.jitter,
-                acts=read_attempts(_acts_that_matter(connection, server)),
-                asks=_open_asks(connection, server),
-                not_before=row.not_before,
-                paused_until=row.paused_until,
-                first_usable=_first_usable(row),
-            )
+            return _attempts(connection, _server_row(connection, server))
 
     def anchor(self, server: str, *, epoch: int, now: datetime) -> None:
         """As the port says; the journal keeps the instants as they were. Raises NotFound."""
         with writing(self._engine) as connection:
             self._leases.check(connection, LEASE, epoch, now)
-            first = _first_usable(_server_row(connection, server))
-            _set(connection, server, first_usable=encode_instants({key: min(at, now) for key, at in first.items()}))
-            for column in (renewal_acts.c.at, renewal_acts.c.result_at, renewal_asks.c.at):
-                later = (column.table.c.server == server, column > now)
-                connection.execute(update(column.table).where(*later).values({column: now}))
+            row = _server_row(connection, server)
+            since = row.ahead_since
+            if not is_ahead(_attempts(connection, row), now):
+                _set(connection, server, ahead_since=None)
+            elif since is None or since > now:
+                _set(connection, server, ahead_since=now)
+            elif now - since >= STANDS:
+                first = {key: since if at > now else at for key, at in _first_usable(row).items()}
+                _set(connection, server, first_usable=encode_instants(first), ahead_since=None)
+                for column in (renewal_acts.c.at, renewal_acts.c.result_at, renewal_asks.c.at):
+                    later = (column.table.c.server == server, column > now)
+                    connection.execute(update(column.table).where(*later).values({column: since}))
 
     def neighbours(self, server: str, now: datetime) -> tuple[Neighbour, ...]:
         """The other configured servers as last seen. One whose rows are damaged does not serve."""
@@ -526,6 +527,18 @@ def _server_row(connection: Connection, server: str) -> Row[Any]:
     if row is None:
         raise NotFound(f"no FAS server {server!r} is configured")
     return row
+
+
+def _attempts(connection: Connection, row: Row[Any]) -> Attempts:
+    return Attempts(
+        jitter=row.jitter,
+        acts=read_attempts(_acts_that_matter(connection, row.name)),
+        asks=_open_asks(connection, row.name),
+        not_before=row.not_before,
+        paused_until=row.paused_until,
+        first_usable=_first_usable(row),
+        ahead_since=row.ahead_since,
+    )
 
 
 def _set(connection: Connection, server: str, **values: object) -> None:

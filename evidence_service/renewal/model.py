@@ -466,7 +466,8 @@ class Attempts:
 
     `jitter` (0 to 1) was drawn once for the server. `not_before` is the end of a back-off. `asks` are open, oldest
     first. `paused_until` is when a person's pause ends (`datetime.max` in UTC: when a person ends it).
-    `first_usable` is when each certificate was first seen to be usable, the best known begin of its life.
+    `first_usable` is when each certificate was first seen to be usable, the best known begin of its life. `ahead_since`
+    is since when some of this has been ahead of the clock.
     """
 
     jitter: float
@@ -475,3 +476,4 @@ class Attempts:
     not_before: datetime | None = None
     paused_until: datetime | None = None
     first_usable: Mapping[str, datetime] = field(default_factory=dict)
+    ahead_since: datetime | None = None

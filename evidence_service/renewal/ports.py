@@ -64,9 +64,11 @@ class RenewalMemory(Protocol):
         """Everything remembered of one server."""
 
     def anchor(self, server: str, *, epoch: int, now: datetime) -> None:
-        """Let what is remembered from later than `now` count from now on, so that no wait for it lasts longer.
+        """Let what is remembered from later than `now` count from when that was first so, once it has been for an hour.
 
         A clock that was set back by days would make each wait as much longer; which act came first is told by `seq`.
+        One that is itself behind, as after a start, is set right within the hour: what is remembered then stays as it
+        is, because whatever is moved back to a wrong past would be waited for no longer.
         """
 
     def neighbours(self, server: str, now: datetime) -> tuple[Neighbour, ...]:

@@ -123,7 +123,7 @@ class Ticker:
     def _reconciled(self, server: FasServer, observation: Observation) -> Attempts:
         """What is remembered, with what this observation tells about unanswered acts and settled wishes."""
         attempts, now = self.memory.attempts(server.name), self.clock()
-        if is_ahead(attempts, now):
+        if is_ahead(attempts, now) or attempts.ahead_since is not None:
             self.memory.anchor(server.name, epoch=self.epoch, now=now)
             attempts = self.memory.attempts(server.name)
         resolutions = reconcile(observation, attempts, server.policy, server.longest_call)

@@ -442,8 +442,8 @@ def test_a_process_that_was_overtaken_writes_nothing(
     assert (world.store.status(A), world.journal()) != before
 
 
-def test_what_is_remembered_from_later_counts_from_now_on(world: World) -> None:
-    """A clock was days ahead: acts, open wishes and first sights are moved to now, in their order; others stay."""
+def test_what_is_remembered_from_later_counts_from_when_that_was_seen(world: World) -> None:
+    """A clock was days ahead: acts, open wishes and first sights are moved, in their order; others stay."""
     later = NOW + 10 * DAY
     world.did(request_for(), Performed(result=Result.DONE, certificate_id="new"), now=NOW - HOUR)
     world.did(VERIFY, now=later)
@@ -452,15 +452,31 @@ def test_what_is_remembered_from_later_counts_from_now_on(world: World) -> None:
     world.store.ask(A, AskKind.ROLL_BACK, now=later, actor=ACTOR)
     world.saw(observed(at=later))
     assert is_ahead(world.store.attempts(A), NOW)
+    for minutes in (0, 30, 59):
+        world.store.anchor(A, epoch=world.epoch, now=NOW + minutes * MINUTE)
+    assert is_ahead(world.store.attempts(A), NOW + HOUR), "it may be this clock that is wrong"
 
-    world.store.anchor(A, epoch=world.epoch, now=NOW)
+    world.store.anchor(A, epoch=world.epoch, now=NOW + HOUR)
 
     attempts = world.store.attempts(A)
+    assert attempts.ahead_since is None
     assert not is_ahead(attempts, NOW)
     assert [(each.at, each.result_at) for each in attempts.acts] == [(NOW - HOUR,) * 2, (NOW,) * 2, (NOW, None)]
     assert [each.at for each in attempts.asks] == [NOW]
     assert attempts.first_usable == {"old": NOW}
     assert is_ahead(world.store.attempts(B), NOW)
+
+
+def test_a_clock_that_is_behind_for_a_while_changes_nothing_that_is_remembered(world: World) -> None:
+    """A machine starts years ago and is set right: a request without an answer is not taken for one of years ago."""
+    world.did(request_for(), Performed(result=Result.UNKNOWN))
+    before = world.store.attempts(A)
+    for days in (1000, 999, 1000):
+        for now in (NOW - days * DAY, NOW - days * DAY + 59 * MINUTE):
+            world.store.anchor(A, epoch=world.epoch, now=now)
+        assert world.store.attempts(A).ahead_since is not None
+        world.store.anchor(A, epoch=world.epoch, now=NOW + MINUTE)
+        assert world.store.attempts(A) == before
 
 
 def test_since_when_a_server_is_silent_is_never_later_than_now(world: World) -> None:

@@ -49,6 +49,7 @@ def _renewal() -> None:
         sa.Column("paused_by", sa.Text()),
         sa.Column("paused_note", sa.Text()),
         sa.Column("first_usable", sa.Text(), nullable=False, server_default="{}"),
+        sa.Column("ahead_since", sa.BigInteger()),
         sa.PrimaryKeyConstraint("name", name="pk_fas_servers"),
     )
     op.create_table(
