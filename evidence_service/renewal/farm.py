@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from evidence_service.renewal.model import RenewalPolicy
 
+MOST_CALLS = 5
+"""Of one act, with the last that changes something: the session, the snap-in, leftovers, a file or a look before."""
 WINDOWS_POWERSHELL = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
 
 
@@ -71,9 +73,9 @@ class FasServer:
 
     @property
     def longest_call(self) -> timedelta:
-        """How long after an intent its call may last, with the time to connect."""
+        """How long after an intent the last call for it may go on, with the time to connect."""
         connect = self.connection.connect_seconds if isinstance(self.connection, WinRm) else 0.0
-        return timedelta(seconds=connect + self.connection.operation_seconds)
+        return timedelta(seconds=connect + MOST_CALLS * self.connection.operation_seconds)
 
     @property
     def listed_as(self) -> frozenset[str]:

@@ -127,6 +127,10 @@ LISTED: Answers = {"Get-FasAuthorizationCertificate": objects(certificate(), cer
 PROVE = Prove(certificate_id=NEW, definition="test_Definition", rule="test", upn=UPN)
 
 
+MOST_BEFORE = 2
+"""The session is opened and the snap-in loaded before any cmdlet of the act."""
+
+
 def fas(
     answers: Answers,
     *,
@@ -668,3 +672,20 @@ def test_a_number_that_no_machine_counts_to_is_unknown() -> None:
 
 
 AREA = "0f0e0d0c-0b0a-0908-0706-050403020100"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [REQUEST, SWITCH, RETIRE, Import(certificate_id=NEW, response=b"p7b", ask=1), EnterMaintenance(certificate_id=NEW)],
+)
+def test_the_longest_call_has_time_for_all_that_comes_before_it(act: Act) -> None:
+    """However slow each was, a call of a process that died is over before another way is taken."""
+    policy = RenewalPolicy(offline=True)
+    there, console = fas(LISTED, policy=policy)
+    changing = ("New-", "Set-Fas", "Remove-Fas", "Import-")
+    there.perform(act)
+    last = max(number for number, name in enumerate(console.names, 1) if name.startswith(changing))
+
+    remoting = WinRm(host="fas1.corp.example", connect_seconds=15.0, operation_seconds=100.0)
+    server = FasServer(name="fas1.corp.example", policy=policy, connection=remoting)
+    assert server.longest_call >= timedelta(seconds=15.0 + (MOST_BEFORE + last) * 100.0)

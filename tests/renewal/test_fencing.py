@@ -122,7 +122,7 @@ def test_a_worker_that_was_stopped_sends_and_writes_nothing(tmp_path: Path, poin
     more, and its write is refused.
     """
     policy = replace(POLICY, answer_grace=timedelta(seconds=1), poll=timedelta(seconds=1), check=timedelta(seconds=1))
-    with site(tmp_path, names=(FAS1,), policy=policy, operation_seconds=5.0) as farm:
+    with site(tmp_path, names=(FAS1,), policy=policy, operation_seconds=3.0) as farm:
         (server,) = farm.servers.servers
         assert isinstance(server.connection, WinRm)
         quick = replace(server, connection=replace(server.connection, connect_seconds=1.0))
@@ -156,7 +156,7 @@ def test_a_lease_that_was_lost_and_taken_again_gives_no_right_to_an_old_intent(t
 
         def stopped(reached: str) -> None:
             if reached == "request:intended":
-                farm.farm.advance(20 * MINUTE)
+                farm.farm.advance(40 * MINUTE)
                 farm.restart(owner="worker:2")
                 farm.round()
                 first.look()
