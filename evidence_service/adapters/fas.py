@@ -6,7 +6,7 @@ that changes something was sent, every loss of the connection is FasAnswerUnknow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -20,6 +20,7 @@ from evidence_service.adapters.fas_objects import (
     id_of,
     installed_of,
     maintenance_of,
+    record_of,
     rule_of,
     with_installed,
 )
@@ -27,6 +28,7 @@ from evidence_service.adapters.local_powershell import LocalPowerShell
 from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, PowerShell, one_line
 from evidence_service.adapters.psrp import WinRmPowerShell
 from evidence_service.renewal.cmdlets import (
+    MOST_EVENTS,
     READING,
     Cmdlet,
     cmdlets_of,
@@ -38,6 +40,7 @@ from evidence_service.renewal.cmdlets import (
 )
 from evidence_service.renewal.farm import FasServer, Local, WinRm
 from evidence_service.renewal.model import (
+    USABLE,
     Act,
     AuthorizationCertificate,
     EnterMaintenance,
@@ -60,6 +63,9 @@ from idp_certs.reasons import Finding
 
 _LONGEST_SOAK_READ = timedelta(days=1)
 """How much further than the soak failures to issue are read back."""
+_MOST_PAGES = 10
+"""Of events about installed certificates, most of which are users': as many as a log of the usual 20 MB holds."""
+_UNLISTED = Installed(serial=None, not_before=None)
 _SERVERS = "Get-FasServer"
 _LOST_ON_THE_WAY = (
     "System.TimeoutException",
@@ -95,15 +101,19 @@ class PowerShellFas:
         self._powershell = powershell
         self._at_point = at_point or (lambda _: None)
 
-    def observe(self, now: datetime) -> Observation:
-        """What the server reports. Raises FasUnreachable, FasAnswerUnknown, FasRefused."""
+    def observe(self, now: datetime, before: Observation | None = None) -> Observation:
+        """What the server reports. Raises FasUnreachable, FasAnswerUnknown, FasRefused.
+
+        What the log listed `before` of a certificate is known still when users' certificates have pushed it out.
+        """
         with self._powershell() as opened:
             session = _Session(opened, self._server.address)
             _, definitions, rules, servers = observing_cmdlets()
             certificates = session.certificates()
             defined, ruled = session.read(definitions), session.read(rules)
             maintenance = self._maintenance(session.call(servers))
-            listed, failures = self._events(session)
+            failures = self._failures(session)
+            listed = self._installed(session, certificates, () if before is None else before.certificates)
         return Observation(
             server=self._server.name,
             at=now,
@@ -175,12 +185,33 @@ class PowerShellFas:
             return None  # the list is the machine's policy, which a management machine or a JEA endpoint may lack
         return maintenance_of(servers.objects, self._server.listed_as)
 
-    def _events(self, session: _Session) -> tuple[dict[str, Installed], tuple[IssuanceFailure, ...] | None]:
+    def _failures(self, session: _Session) -> tuple[IssuanceFailure, ...] | None:
         if not self._server.read_events:
-            return {}, None
+            return None
         failures = _events(session.call(failure_events(self._server.policy.soak + _LONGEST_SOAK_READ)))
-        installed = _events(session.call(installed_events()))
-        return installed_of(installed or ()), None if failures is None else failures_of(failures)
+        return None if failures is None else failures_of(failures)
+
+    def _installed(
+        self,
+        session: _Session,
+        certificates: Iterable[AuthorizationCertificate],
+        before: Iterable[AuthorizationCertificate],
+    ) -> dict[str, Installed]:
+        """What the log lists, of the newest events, and further back for a certificate that was not there `before`."""
+        if not self._server.read_events:
+            return {}
+        seen = {each.trust_area: Installed(serial=each.serial, not_before=each.not_before) for each in before}
+        known = {area: each for area, each in seen.items() if area is not None and each != _UNLISTED}
+        wanted = {each.trust_area for each in certificates if each.status in USABLE} - {None, *seen}
+        listed: dict[str, Installed] = {}
+        last: int | None = None
+        for _ in range(_MOST_PAGES):
+            page = _events(session.call(installed_events(last))) or ()
+            listed = {**installed_of(page), **listed}
+            last = min(filter(None, map(record_of, page)), default=None)
+            if len(page) < MOST_EVENTS or last is None or wanted <= listed.keys():
+                break
+        return {**known, **listed}
 
 
 class _Session:

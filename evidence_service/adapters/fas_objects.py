@@ -136,6 +136,11 @@ def installed_of(events: Iterable[Properties]) -> dict[str, Installed]:
     return listed
 
 
+def record_of(event: Properties) -> int | None:
+    """The number of an event in its log; a later one has a higher number."""
+    return _number(_value(event, "RecordId"))
+
+
 def with_installed(certificate: AuthorizationCertificate, listed: Mapping[str, Installed]) -> AuthorizationCertificate:
     """The certificate with what the log lists of its trust area."""
     known = listed.get(certificate.trust_area or "")

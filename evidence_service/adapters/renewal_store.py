@@ -210,6 +210,11 @@ class RenewalStore:
                     later = (column.table.c.server == server, column > now)
                     connection.execute(update(column.table).where(*later).values({column: since}))
 
+    def last_seen(self, server: str) -> Observation | None:
+        """As the port says. Raises NotFound."""
+        with reading(self._engine) as connection:
+            return next(iter(_undamaged([_server_row(connection, server)], _observation, [])), None)
+
     def neighbours(self, server: str, now: datetime) -> tuple[Neighbour, ...]:
         """The other configured servers as last seen. One whose rows are damaged does not serve."""
         others = [name for name in self._active or () if name != server]

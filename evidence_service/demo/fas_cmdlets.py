@@ -29,7 +29,8 @@ from evidence_service.demo.fas_server import (
 _IDS = r"\(?EventID=\d+(?: or EventID=\d+)*\)?"
 _QUERY = re.compile(
     rf"\*\[System\[Provider\[@Name='(?P<provider>[^']+)'\] and (?P<ids>{_IDS})"
-    r"(?: and TimeCreated\[timediff\(@SystemTime\) <= (?P<age>\d{1,15})\])?\]\]"
+    r"(?: and TimeCreated\[timediff\(@SystemTime\) <= (?P<age>\d{1,15})\])?"
+    r"(?: and EventRecordID < (?P<before>\d{1,15}))?\]\]"
 )
 """The form of the queries that are answered; a real log answers any."""
 
@@ -251,7 +252,7 @@ def _get_events(call: Call) -> Iterable[PsObject]:
 
 
 def _filtered(call: Call) -> list[Event]:
-    """What of the Application log -FilterXPath selects: a provider, its ids, and how old they may be."""
+    """What of the Application log -FilterXPath selects: a provider, its ids, how old they may be, before which."""
     query = _QUERY.fullmatch(call.text("FilterXPath"))
     if query is None or call.texts("LogName") != ("Application",):
         message = "The specified query is invalid"
@@ -264,7 +265,10 @@ def _filtered(call: Call) -> list[Event]:
     return [
         each
         for each in call.machine.events
-        if each.provider == query["provider"] and each.event in ids and (oldest is None or each.at >= oldest)
+        if each.provider == query["provider"]
+        and each.event in ids
+        and (oldest is None or each.at >= oldest)
+        and (query["before"] is None or each.record < int(query["before"]))
     ]
 
 

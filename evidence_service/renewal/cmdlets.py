@@ -137,6 +137,8 @@ def observing_cmdlets() -> tuple[Cmdlet, ...]:
 
 FAS_EVENTS = "Citrix.Authentication.FederatedAuthenticationService"
 PKI_EVENTS = "Citrix.Fas.PkiCore"
+MOST_EVENTS = 500
+"""That one call reads."""
 
 
 def failure_events(since: timedelta) -> Cmdlet:
@@ -145,16 +147,19 @@ def failure_events(since: timedelta) -> Cmdlet:
     return _events(FAS_EVENTS, f"(EventID=123 or EventID=124) and TimeCreated[timediff(@SystemTime) <= {age}]")
 
 
-def installed_events() -> Cmdlet:
-    """The certificates that FAS's PKI layer lists as installed: its event 1 (`domain/fas.md` C)."""
-    return _events(PKI_EVENTS, "EventID=1")
+def installed_events(before: int | None = None) -> Cmdlet:
+    """The certificates that FAS's PKI layer lists as installed: its event 1 (`domain/fas.md` C), newest first.
+
+    `before` is the record number of the last of the page before.
+    """
+    return _events(PKI_EVENTS, "EventID=1" + ("" if before is None else f" and EventRecordID < {before}"))
 
 
 def _events(provider: str, where: str) -> Cmdlet:
     # A filter on a provider that is not registered finds nothing; -ProviderName would be an error.
     query = f"*[System[Provider[@Name='{provider}'] and {where}]]"
     return Cmdlet(
-        name="Get-WinEvent", parameters={"LogName": "Application", "FilterXPath": query, "MaxEvents": _MAX_EVENTS}
+        name="Get-WinEvent", parameters={"LogName": "Application", "FilterXPath": query, "MaxEvents": MOST_EVENTS}
     )
 
 
@@ -169,7 +174,6 @@ def as_powershell(cmdlet: Cmdlet) -> str:
     return " ".join(parts)
 
 
-_MAX_EVENTS = 500
 _QUOTES = re.compile("['\u2018\u2019\u201a\u201b]")
 _SWITCHES = frozenset({"FullCertInfo", "Default"})
 

@@ -47,8 +47,11 @@ class Performed:
 class Fas(Protocol):
     """One FAS server."""
 
-    def observe(self, now: datetime) -> Observation:
-        """What it reports, without neighbours and revocations. Raises FasUnreachable, FasAnswerUnknown, FasRefused."""
+    def observe(self, now: datetime, before: Observation | None = None) -> Observation:
+        """What it reports, without neighbours and revocations. Raises FasUnreachable, FasAnswerUnknown, FasRefused.
+
+        What the server's log listed of a certificate is taken over from `before`, the observation before this one.
+        """
 
     def perform(self, act: Act) -> Performed:
         """Do it. Raises FasUnreachable where nothing was asked, FasAnswerUnknown where no answer came."""
@@ -70,6 +73,9 @@ class RenewalMemory(Protocol):
         One that is itself behind, as after a start, is set right within the hour: what is remembered then stays as it
         is, because whatever is moved back to a wrong past would be waited for no longer.
         """
+
+    def last_seen(self, server: str) -> Observation | None:
+        """What was observed last, where that can be read."""
 
     def neighbours(self, server: str, now: datetime) -> tuple[Neighbour, ...]:
         """The other configured servers as last seen."""

@@ -100,7 +100,7 @@ class Ticker:
         self._check_leading()
         now = self.clock()
         try:
-            reported = fas.observe(now)
+            reported = fas.observe(now, self.memory.last_seen(server.name))
         except FasUnreachable as error:
             return self._missed(server, RenewalReason.UNREACHABLE, error)
         except FasAnswerUnknown as error:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Self
@@ -17,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from evidence_service.adapters.fas import PowerShellFas
 from evidence_service.adapters.fas_objects import certificate_of, failed_test, failures_of, installed_of
 from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, instant
-from evidence_service.renewal.cmdlets import Cmdlet
+from evidence_service.renewal.cmdlets import MOST_EVENTS, Cmdlet
 from evidence_service.renewal.farm import FasServer, Local, WinRm
 from evidence_service.renewal.model import (
     Act,
@@ -374,6 +375,42 @@ def test_the_log_gives_serial_and_begin_by_trust_area() -> None:
     assert [(key, each.serial, each.not_before) for key, each in found.items()] == [
         (NEW, "a1b2c3d4e5", datetime(2026, 1, 1, tzinfo=UTC))
     ]
+
+
+def _page(newest: int, *, area: str | None = None) -> CmdletResult:
+    """A full page of listings of users' certificates, with that of one area at its end."""
+    text = "Trust Area: {}\r\nSerial Number: {}\r\nNot Before: 2026-01-01 00:00:00Z"
+    areas = [f"00000000-0000-4000-8000-{number:012}" for number in range(newest, newest - MOST_EVENTS, -1)]
+    return objects(
+        *(
+            {"Id": 1, "RecordId": newest - place, "Message": text.format(each, "0A1B2C3D4E")}
+            for place, each in enumerate([*areas[:-1], area or areas[-1]])
+        )
+    )
+
+
+def test_users_certificates_hide_none_of_fas_own() -> None:
+    """Promise 58: without its serial number nobody learns of a revocation; what was read once is kept."""
+    none = objects()
+    server, console = fas({"Get-WinEvent": [none, _page(9000), _page(8500), _page(8000, area=NEW), none]})
+    (first,) = server.observe(NOW).certificates
+    assert first.serial == "a1b2c3d4e"
+    queries = [str(each.parameters["FilterXPath"]) for each in console.calls if each.name == "Get-WinEvent"][1:]
+    assert [query.partition("EventRecordID < ")[2] for query in queries] == ["", "8501]]", "8001]]"]
+
+    server, console = fas({"Get-WinEvent": [none, _page(9900)]})
+    (again,) = server.observe(NOW, replace(observed({}), certificates=(first,))).certificates
+    assert again.serial == first.serial
+    assert again.not_before == first.not_before
+    assert console.names.count("Get-WinEvent") == 2, "what was looked for once is not looked for each time"
+
+
+def test_a_log_without_end_is_read_to_a_bound() -> None:
+    """Whoever may write there can have it listed for ever."""
+    server, console = fas({"Get-WinEvent": _page(9000)})
+    (found,) = server.observe(NOW).certificates
+    assert found.serial is None
+    assert console.names.count("Get-WinEvent") == 11
 
 
 def test_a_request_answers_with_its_id() -> None:

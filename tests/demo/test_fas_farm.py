@@ -560,6 +560,15 @@ def test_installed_certificates_are_listed_newest_first(farm: SimulatedFarm, ses
     assert f"Trust Area: {entry(farm, made)['TrustArea']}" in str(listed[0]["Message"])
 
 
+def test_installed_certificates_can_be_read_page_by_page(farm: SimulatedFarm, session: FarmSession) -> None:
+    """By the number of the event, as the log of a busy server holds more than one call takes."""
+    renewed(farm)
+    newest, oldest = session.invoke(installed_events()).objects
+    record = newest["RecordId"]
+    assert isinstance(record, int)
+    assert session.invoke(installed_events(record)).objects == (oldest,)
+
+
 def test_ca_and_templates_are_shown(farm: SimulatedFarm, session: FarmSession) -> None:
     """With what a preflight needs to know: reachable, published, who may enroll."""
     (authority,) = invoke(session, "Get-FasMsCertificateAuthority").objects

@@ -49,7 +49,7 @@ class Server:
         self.between: Callable[[], None] = lambda: None
         self.called: list[str] = []
 
-    def observe(self, now: datetime) -> Observation:
+    def observe(self, now: datetime, before: Observation | None = None) -> Observation:  # noqa: ARG002 - as above
         """What it reports."""
         self.first()
         certificate = AuthorizationCertificate(
