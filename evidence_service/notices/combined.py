@@ -12,6 +12,8 @@ from idp_certs.alarms import Severity
 MOST_COMBINED = 50
 _SEVERITIES = tuple(Severity)
 _NAME = "NAME"
+_MOST_NAME = 500
+"""Characters of a title and a subject, whose names FAS and identity providers give."""
 _PLURALS = {
     About.IDP: "identity providers",
     About.FAS_SERVER: "FAS servers",
@@ -101,7 +103,7 @@ def shortened(message: Message, most: int, whole: str) -> Message:
 
     What is cut is said at the end of its paragraphs, with `whole`, the command that shows all of it.
     """
-    room, cut = most, 0
+    room, cut = most, int(len(message.title) > _MOST_NAME)
 
     def fitted(texts: Sequence[tuple[str, str]], share: int) -> tuple[tuple[str, str], ...]:
         nonlocal room, cut
@@ -123,6 +125,8 @@ def shortened(message: Message, most: int, whole: str) -> Message:
     said = f"This message is cut: {cut} of its texts are shortened or left out. `{whole}` shows all of it."
     return replace(
         message,
+        subject=message.subject[:_MOST_NAME],
+        title=message.title[:_MOST_NAME],
         paragraphs=(*(text for _, text in (*first, *others)), said),
         todo=tuple(text for _, text in todo),
         facts=facts,

@@ -61,8 +61,20 @@ class _Event:
     def is_refused(self) -> bool:
         return self.attempt.result is Result.FAILED
 
+    @property
+    def is_again(self) -> bool:
+        """Whether the same was done before: FAS said so, and went on listing it, of which an alarm tells."""
+        before = () if self.attempts is None else self.attempts.acts
+        same = [each for each in before if each.result is Result.DONE and each.seq < self.attempt.seq]
+        return any(_removed(each.step) == _removed(self.attempt.step) is not None for each in same)
+
     def certificate(self, certificate_id: str | None) -> AuthorizationCertificate | None:
         return self.observation.certificate(certificate_id)
+
+
+def _removed(act: Act) -> tuple[str, bool] | None:
+    """What the act removes, and whether only the CA can end it."""
+    return (act.certificate_id, getattr(act, "issued", False)) if isinstance(act, (Retire, Withdraw)) else None
 
 
 def message_of(
@@ -204,7 +216,7 @@ def _with_removal(server: str, *reasons: Reason) -> tuple[str, ...]:
 
 def _retired(event: _Event) -> _Told | None:
     step = event.attempt.step
-    if not event.is_done or not isinstance(step, Retire):
+    if not event.is_done or event.is_again or not isinstance(step, Retire):
         return None
     new = event.certificate(step.replaced_by)
     attempts = event.attempts
@@ -262,7 +274,7 @@ _ACTS: Mapping[str, str] = {
 
 def _withdrawn(event: _Event) -> _Told | None:
     step = event.attempt.step
-    if not event.is_done or not isinstance(step, Withdraw):
+    if not event.is_done or event.is_again or not isinstance(step, Withdraw):
         return None
     word = f" The CA says: {step.denial.rstrip('.')}." if step.denial else ""
     request = "the request" if step.ca_request_id is None else f"request {step.ca_request_id}"

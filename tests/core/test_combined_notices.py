@@ -101,6 +101,13 @@ def test_a_cut_keeps_what_happened_and_what_to_do_before_all_else() -> None:
     )
 
 
+def test_a_name_of_any_length_can_be_cut() -> None:
+    """Definitions are named by FAS: one without end would keep its channel busy for ever."""
+    short = shortened(replace(SWITCHED, title="t" * 10**6, subject="s" * 10**6, paragraphs=("p",)), 100, "all")
+    assert len(short.title) == len(short.subject) == 500
+    assert "1 of its texts" in short.paragraphs[-1]
+
+
 @given(
     st.lists(st.text(max_size=50), max_size=5),
     st.lists(st.tuples(st.text(max_size=9), st.text(max_size=50)), max_size=5),

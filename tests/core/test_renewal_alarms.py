@@ -491,6 +491,18 @@ def test_an_issued_certificate_that_is_removed_is_to_be_revoked() -> None:
     )
 
 
+def test_what_is_removed_again_and_again_is_told_once() -> None:
+    """FAS says that it did and goes on listing it: an alarm tells of that, and no message each hour."""
+    withdraw = Withdraw(reason=RenewalReason.DENIED, certificate_id=NEW)
+    for step in (withdraw, Retire(certificate_id=OLD, replaced_by=NEW)):
+        acts = Attempts(jitter=0.0, acts=(attempt(step, seq=1), attempt(step, seq=2)))
+        assert told(acts.acts[0], None, acts).fact.startswith("act:FAS1:1:")
+        assert message_of("FAS1", acts.acts[1], seen(), POLICY, NOW, attempts=acts) is None
+    issued = attempt(replace(withdraw, issued=True), seq=2)
+    acts = Attempts(jitter=0.0, acts=(attempt(withdraw, seq=1), issued))
+    assert "revoke" in str(told(issued, None, acts).todo), "it was issued since, which is more"
+
+
 def test_what_failed_stays_on_the_server_until_a_person_removes_it() -> None:
     """It may be usable, so every message of a failure says how it is removed, with the server's name to copy."""
     back = RollBack(reason=RenewalReason.VERIFY_FAILED, definition="d", before=NEW, after=OLD)
