@@ -198,6 +198,8 @@ class RenewalStore:
         with writing(self._engine) as connection:
             self._leases.check(connection, LEASE, epoch, now)
             row = _server_row(connection, server)
+            just = (renewal_asks.c.server == server, renewal_asks.c.at > now, renewal_asks.c.at <= now + STANDS)
+            connection.execute(update(renewal_asks).where(*just).values(at=now))
             since = row.ahead_since
             if not is_ahead(_attempts(connection, row), now):
                 _set(connection, server, ahead_since=None)

@@ -71,7 +71,8 @@ class RenewalMemory(Protocol):
 
         A clock that was set back by days would make each wait as much longer; which act came first is told by `seq`.
         One that is itself behind, as after a start, is set right within the hour: what is remembered then stays as it
-        is, because whatever is moved back to a wrong past would be waited for no longer.
+        is, because whatever is moved back to a wrong past would be waited for no longer. Wishes that are ahead by less
+        than that come from another machine, whose clock differs a little, and count from `now` at once.
         """
 
     def last_seen(self, server: str) -> Observation | None:

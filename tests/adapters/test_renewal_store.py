@@ -467,6 +467,15 @@ def test_what_is_remembered_from_later_counts_from_when_that_was_seen(world: Wor
     assert is_ahead(world.store.attempts(B), NOW)
 
 
+def test_a_wish_from_a_machine_whose_clock_is_a_little_ahead_counts_at_once(world: World) -> None:
+    """What the worker does for it comes after it, so that it is settled by that."""
+    world.store.ask(A, AskKind.ROLL_BACK, now=NOW + 10 * MINUTE, actor=ACTOR)
+    world.store.anchor(A, epoch=world.epoch, now=NOW)
+    attempts = world.store.attempts(A)
+    assert [each.at for each in attempts.asks] == [NOW]
+    assert attempts.ahead_since is None
+
+
 def test_a_clock_that_is_behind_for_a_while_changes_nothing_that_is_remembered(world: World) -> None:
     """A machine starts years ago and is set right: a request without an answer is not taken for one of years ago."""
     world.did(request_for(), Performed(result=Result.UNKNOWN))
