@@ -364,8 +364,9 @@ namespace LogonEvidence
                 var web = error as WebException;
                 WebExceptionStatus status = web == null ? WebExceptionStatus.SendFailure : web.Status;
                 if (refused != null) return new FailedException(Failure.WrongCertificate, refused);
-                if (IsOver() || status == WebExceptionStatus.Timeout || status == WebExceptionStatus.RequestCanceled)
-                    return TookTooLong();
+                // A request is called off here only when its time is over; before that, RequestCanceled is how the runtime
+                // tells of a kept connection that ended.
+                if (IsOver() || status == WebExceptionStatus.Timeout) return TookTooLong();
                 if (status == WebExceptionStatus.TrustFailure)
                     return new FailedException(Failure.WrongCertificate, "The service's certificate is not trusted.");
                 if (status == WebExceptionStatus.SecureChannelFailure || IsTls(error))

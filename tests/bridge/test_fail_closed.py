@@ -357,6 +357,17 @@ def test_a_failing_address_is_left_alone(plugin: Plugin, sides: Sides) -> None:
 
 
 @needs_mono
+def test_a_connection_that_ends_is_not_taken_for_a_timeout(plugin: Plugin, sides: Sides) -> None:
+    """Whatever the runtime calls it, in every fiftieth case "canceled": it is asked twice, and nothing took too long."""
+    directory, server, client = sides
+    with misbehaving(server_context(server), lambda _: lambda _own: []) as it:
+        settings = settings_for(directory, it.port, server, client, **PATIENT)
+        answers = plugin.ask(settings, (question(str(n)) for n in range(200)))
+    assert [said for said in answers.values() if said["failure"] != "no_service"] == []
+    assert set(it.asked.values()) == {2}
+
+
+@needs_mono
 def test_the_next_address_is_asked_where_no_decision_was_made(plugin: Plugin, sides: Sides) -> None:
     """A dead, a foreign, an overloaded and a silent address before a good one: allowed by the good one."""
     directory, server, client = sides
