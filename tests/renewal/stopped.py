@@ -1,7 +1,7 @@
 """A worker that stops itself at a point: `python -m tests.renewal.stopped`, told what to do by one line of JSON.
 
-It looks until its stdin ends, and says on stdout, a line each, under which epoch it leads and what it did. Its clock is
-the real one, moved to the farm's time.
+It looks until its stdin ends, and says on stdout, a line each, under which epoch it leads and what it did. Its clocks
+begin with the farm's time and run faster than the real ones, so that the patience of a real worker takes seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     """Work until stdin ends, then give the lease back."""
     asked: dict[str, Any] = json.loads(sys.stdin.readline())
     farm: Farm = pickle.loads(base64.b64decode(asked["farm"]))
-    offset = timedelta(seconds=asked["offset"])
+    begin, began, speed = datetime.fromisoformat(asked["now"]), datetime.fromisoformat(asked["began"]), asked["speed"]
     said, stopped = threading.Lock(), threading.Event()
 
     def say(_logger: object, _method: str, line: Any) -> Any:  # noqa: ANN401 - structlog's
@@ -53,10 +53,11 @@ def main() -> None:
         engine,
         farm,
         owner=f"worker:{os.getpid()}",
-        clock=lambda: datetime.now(UTC) + offset,
+        clock=lambda: begin + (datetime.now(UTC) - began) * speed,
         draw=lambda: 0.0,
         told=lambda _server, _ticked: None,
         at_point=at_point,
+        monotonic=lambda: time.monotonic() * speed,
         lease_length=timedelta(seconds=asked["lease"]),
     )
     sys.stdout.write('{"event": "ready"}\n')

@@ -23,7 +23,6 @@ from sqlalchemy import select
 
 from evidence_service.adapters.database import leases, reading, renewal_acts
 from evidence_service.demo.fas_farm import SimulatedFarm
-from evidence_service.renewal.farm import WinRm
 from evidence_service.renewal.model import Result, StepKind
 from evidence_service.renewal_loop import RenewalLoop
 from tests.renewal.site import DAY, FAS1, MINUTE, NOW, POLICY, Site, near, site, wait_for
@@ -31,7 +30,11 @@ from tests.renewal.site import DAY, FAS1, MINUTE, NOW, POLICY, Site, near, site,
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 REQUEST = "New-FasAuthorizationCertificate"
-LEASE_SECONDS = 3.0
+SPEED = 30
+"""How much faster the workers' clocks run than the real one."""
+LEASE_SECONDS = 90
+PATIENCE = 90.0
+"""In real seconds, for what takes a few."""
 
 
 @dataclass(kw_only=True)
@@ -43,7 +46,7 @@ class Worker:
 
     def line(self, event: str) -> dict[str, Any]:
         """The next line of this event; what comes before is passed over."""
-        while (line := self.lines.get(timeout=30))["event"] != event:
+        while (line := self.lines.get(timeout=PATIENCE))["event"] != event:
             pass
         return line
 
@@ -58,8 +61,8 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(farm: Site, point: str | None = None) -> Iterator[Worker]:
-    """A worker that stops itself at this point, the first time."""
+def worker(farm: Site, began: datetime, point: str | None = None) -> Iterator[Worker]:
+    """A worker that stops itself at this point, the first time; all workers' clocks began at this real instant."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.renewal.stopped"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -70,7 +73,9 @@ def worker(farm: Site, point: str | None = None) -> Iterator[Worker]:
         "farm": base64.b64encode(pickle.dumps(farm.servers)).decode(),
         "database": str(farm.engine.url),
         "point": point,
-        "offset": (farm.farm.now - datetime.now(UTC)).total_seconds(),
+        "now": farm.farm.now.isoformat(),
+        "began": began.isoformat(),
+        "speed": SPEED,
         "lease": LEASE_SECONDS,
     }
     process.stdin.write(json.dumps(asked) + "\n")
@@ -86,12 +91,13 @@ def worker(farm: Site, point: str | None = None) -> Iterator[Worker]:
         made.line("ready")
         yield made
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
         reader.join()
+        process.stdin.close()
         process.stdout.close()
 
 
@@ -121,24 +127,22 @@ def test_a_worker_that_was_stopped_sends_and_writes_nothing(tmp_path: Path, poin
     One request reaches FAS, by whoever led; what the stopped one did is adopted, what it did not do it does not do any
     more, and its write is refused.
     """
-    policy = replace(POLICY, answer_grace=timedelta(seconds=1), poll=timedelta(seconds=1), check=timedelta(seconds=1))
-    with site(tmp_path, names=(FAS1,), policy=policy, operation_seconds=3.0) as farm:
-        (server,) = farm.servers.servers
-        assert isinstance(server.connection, WinRm)
-        quick = replace(server, connection=replace(server.connection, connect_seconds=1.0))
-        farm.servers = replace(farm.servers, servers=(quick,))
+    second = timedelta(seconds=SPEED)
+    policy = replace(POLICY, answer_grace=second, poll=second, check=second)
+    with site(tmp_path, names=(FAS1,), policy=policy) as farm:
         farm.store.configure([FAS1], now=farm.farm.now, draw=lambda: 0.0)
         farm.farm.advance(10 * DAY + MINUTE)
-        with worker(farm, point) as first:
+        began = datetime.now(UTC)
+        with worker(farm, began, point) as first:
             assert first.line("renewal_leads")["epoch"] == 1
             first.wait_stopped()
-            with worker(farm) as second, worker(farm) as third:
-                wait_for(lambda: farm.step() is StepKind.AWAIT_APPROVAL)
+            with worker(farm, began) as other, worker(farm, began) as third:
+                wait_for(lambda: farm.step() is StepKind.AWAIT_APPROVAL, PATIENCE)
                 first.go_on()
                 refused = first.line("renewal_not_leader")
                 last = farm.store.next_instant()
-                wait_for(lambda: farm.store.next_instant() != last)
-            assert second.process.returncode == third.process.returncode == 0
+                wait_for(lambda: farm.store.next_instant() != last, PATIENCE)
+            assert other.process.returncode == third.process.returncode == 0
 
         assert refused["fas_server"] == FAS1
         assert requests_of(farm.farm) == 1
