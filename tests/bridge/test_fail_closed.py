@@ -358,7 +358,7 @@ def test_a_failing_address_is_left_alone(plugin: Plugin, sides: Sides) -> None:
 
 @needs_mono
 def test_a_connection_that_ends_is_not_taken_for_a_timeout(plugin: Plugin, sides: Sides) -> None:
-    """Whatever the runtime calls it, in every fiftieth case "canceled": it is asked twice, and nothing took too long."""
+    """Whatever the runtime calls it, now and then "canceled": it is asked twice, and nothing took too long."""
     directory, server, client = sides
     with misbehaving(server_context(server), lambda _: lambda _own: []) as it:
         settings = settings_for(directory, it.port, server, client, **PATIENT)
