@@ -75,7 +75,8 @@ def _run(settings: Settings) -> tuple[int, str | None]:
                 settings.data_dir.mkdir(parents=True, exist_ok=True)
             engine = open_database(settings.effective_database_url)
         except OSError as error:
-            return BAD_INPUT, f"data_dir: cannot create {settings.data_dir}: {error.strerror}"
+            remedy = "name another, or let this account write there"
+            return BAD_INPUT, f"data_dir: {settings.data_dir} cannot be used: {error.strerror}; {remedy}"
         except StoreUnavailable as error:
             return DEPENDENCY_FAILED, str(error)
         try:

@@ -125,7 +125,8 @@ def _run(settings: Settings, *, once: bool) -> tuple[int, str | None]:
     except SettingsError as error:
         return BAD_INPUT, str(error)
     except OSError as error:
-        return BAD_INPUT, f"data_dir: cannot create {settings.data_dir}: {error.strerror}"
+        remedy = "name another, or let this account write there"
+        return BAD_INPUT, f"data_dir: {settings.data_dir} cannot be used: {error.strerror}; {remedy}"
     except StoreUnavailable as error:
         return DEPENDENCY_FAILED, str(error)
     worker = Worker(engine, work_rules(settings))

@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -51,7 +52,9 @@ BUSY_TIMEOUT = timedelta(seconds=5)
 """How long a statement waits for another process's lock, unless settings say otherwise."""
 
 _MAX_ROWS = 64
-_MODE_PAUSE_S = 0.01
+_PAUSE_S = 0.01
+_MAKING_S = 5.0
+"""How long another process has from making the file to writing the first page, which it does at once."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -545,12 +548,15 @@ class Inserter:
 def open_database(url: str, *, create: bool = True, busy_timeout: timedelta = BUSY_TIMEOUT) -> Engine:
     """Open the database at `url`, which must have exactly our schema.
 
-    A file that does not exist or is empty is created (mode 0600) and migrated if `create`. Raises SchemaMismatch for
-    an older, newer or foreign schema, and StoreUnavailable where the file cannot be used.
+    A file that does not exist is created (mode 0600) and migrated if `create`. Raises SchemaMismatch for an older,
+    newer or foreign schema, and StoreUnavailable where the file cannot be used: one of 0 bytes has lost its content.
     """
     path = _path(url)
-    if not path.exists() and not create:
+    size = _size(path)
+    if size is None and not create:
         raise StoreUnavailable(f"there is no database at {path}; create it with `fas-evidence db upgrade`")
+    if size == 0 and not (create and _is_begun(path)):
+        raise StoreUnavailable(_empty(path, " (0 bytes)"))
     engine = _engine(url, busy_timeout, create=create)
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(engine.dispose)
@@ -576,7 +582,7 @@ def open_database(url: str, *, create: bool = True, busy_timeout: timedelta = BU
 
 
 def upgrade(url: str, *, busy_timeout: timedelta = BUSY_TIMEOUT) -> str:
-    """Bring the database at `url` to our schema, creating it if need be; one transaction. Returns the revision.
+    """Bring the database at `url` to our schema, one transaction; a missing or empty file begins anew. The revision.
 
     Raises SchemaMismatch for a newer or foreign schema, and StoreUnavailable where the file cannot be used.
     """
@@ -679,6 +685,38 @@ def _path(url: str) -> Path:
     return Path(parsed.database)
 
 
+def _size(path: Path) -> int | None:
+    """The bytes of the file; None where there is none, or something else. Raises StoreUnavailable."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _unreachable(path, "cannot be reached", error) from error
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether an empty file is one that another process is making now; waits for its first page."""
+    until = time.monotonic() + _MAKING_S
+    while time.monotonic() < until:
+        if _size(path) != 0:
+            return True
+        time.sleep(_PAUSE_S)
+    return False
+
+
+def _empty(path: Path, how: str = "") -> str:
+    return f"the database {path} is empty{how}: restore a copy of it, or begin anew with `fas-evidence db upgrade`"
+
+
+def _unreachable(path: Path, what: str, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the database {path} {what}: {error.strerror}; let this account enter its directory and write there, "
+        "or name another in `data_dir` or `database_url`"
+    )
+
+
 class _File(sqlite3.Connection):
     """A connection that knows which files it has open. It never creates the database."""
 
@@ -739,7 +777,7 @@ class _File(sqlite3.Connection):
                     raise
             else:
                 return
-            time.sleep(_MODE_PAUSE_S)
+            time.sleep(_PAUSE_S)
 
 
 def _file(connection: Connection) -> _File:
@@ -760,7 +798,7 @@ def _as_text(content: bytes) -> str:
 
 def _engine(url: str, busy_timeout: timedelta, *, create: bool) -> Engine:
     path = _path(url)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - one of which nothing may be known is none, and the next step says why
         raise StoreUnavailable(f"the database {path} is a directory; name a file in `database_url`")
     if create:
         _create_private(path)
@@ -782,7 +820,7 @@ def _create_private(path: Path) -> None:
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:
-        raise StoreUnavailable(f"the database {path} cannot be created: {error.strerror}") from error
+        raise _unreachable(path, "cannot be created", error) from error
 
 
 def _revision(connection: Connection, path: Path) -> str | None:
@@ -807,7 +845,9 @@ def _driver_revision(driver: sqlite3.Connection) -> str | None:
 
 
 def _mismatch(path: Path, revision: str | None) -> SchemaMismatch:
-    if revision is None or revision in _known_revisions():
+    if revision is None:
+        return SchemaMismatch(_empty(path))
+    if revision in _known_revisions():
         return SchemaMismatch(f"the database {path} has an older schema; run `fas-evidence db upgrade`")
     return SchemaMismatch(
         f"the database {path} has schema {revision}, newer than this software knows ({SCHEMA_REVISION}); "

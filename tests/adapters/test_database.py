@@ -283,12 +283,44 @@ def test_opening_waits_for_another_that_makes_the_database(tmp_path: Path) -> No
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="is locked by another process"):
-        open_database(url_of(path), busy_timeout=timedelta(milliseconds=50))
+        upgrade(url_of(path), busy_timeout=timedelta(milliseconds=50))
     leaves = threading.Timer(0.2, other.execute, ["COMMIT"])
     leaves.start()
-    open_database(url_of(path), busy_timeout=timedelta(seconds=30)).dispose()
+    upgrade(url_of(path), busy_timeout=timedelta(seconds=30))
     leaves.join()
     other.close()
+
+
+def test_a_file_that_lost_its_content_is_not_made_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty file is no new database: whoever wants one says so."""
+    monkeypatch.setattr(database, "_MAKING_S", 0.05)
+    path = tmp_path / "a.db"
+    path.touch()
+    for create in (True, False):
+        with pytest.raises(StoreUnavailable) as caught:
+            open_database(url_of(path), create=create)
+        one_line(caught, "a.db is empty (0 bytes): restore a copy of it, or begin anew with `fas-evidence db upgrade`")
+        assert path.stat().st_size == 0
+    assert upgrade(url_of(path)) == SCHEMA_REVISION
+    open_database(url_of(path), create=False).dispose()
+
+
+def test_an_empty_file_that_another_is_making_is_waited_for(tmp_path: Path) -> None:
+    """Of processes that start at once, one makes the file and the others find it before its first page."""
+    path = tmp_path / "a.db"
+    path.touch()
+    other = threading.Timer(0.2, upgrade, [url_of(path)])
+    other.start()
+    open_database(url_of(path), busy_timeout=timedelta(seconds=60)).dispose()
+    other.join()
+
+
+def test_a_path_of_which_nothing_can_be_known_is_told_with_the_remedy(tmp_path: Path) -> None:
+    """As in a directory that may not be entered: the database is there perhaps, so nothing is said of its absence."""
+    for act in (open_database, upgrade):
+        with pytest.raises(StoreUnavailable) as caught:
+            act(url_of(tmp_path / ("a" * 300)))
+        one_line(caught, "cannot be ", "File name too long; let this account enter its directory", "`data_dir`")
 
 
 def test_a_migration_that_was_killed_is_finished_by_the_next_run(tmp_path: Path) -> None:
