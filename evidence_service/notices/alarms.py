@@ -124,10 +124,12 @@ def _what(alarm: Alarm) -> str:
     """What it is about in a few words, with how many days are left where that is its level."""
     level = _LEVEL.fullmatch(alarm.key)
     what = title_text(alarm.kind)
-    if level is not None and level["days"] is not None:
-        days = "a day" if level["days"] == "1" else f"{level['days']} days"
-        what = f"{what.removesuffix(' soon')} within {days}"
-    return _numbered(what, alarm.facts)
+    if level is None or level["days"] is None:
+        return _numbered(what, alarm.facts)
+    days = "a day" if level["days"] == "1" else f"{level['days']} days"
+    if what.endswith(" soon"):
+        return _numbered(f"{what.removesuffix(' soon')} within {days}", alarm.facts)
+    return f"{_numbered(what, alarm.facts)}, the old one expires within {days}"
 
 
 def _numbered(what: str, facts: Sequence[tuple[str, str]]) -> str:

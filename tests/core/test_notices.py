@@ -77,7 +77,7 @@ def test_an_alarm_about_a_thing_of_another_release_is_told_all_the_same() -> Non
         (
             "approval_needed",
             "ab:14d",
-            "FAS1: an authorization certificate waits for approval within 14 days (request 4711)",
+            "FAS1: an authorization certificate waits for approval (request 4711), the old one expires within 14 days",
         ),
         ("metadata_depleting", "25%", "FAS1: metadata expires soon (request 4711)"),
     ],
