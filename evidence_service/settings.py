@@ -25,7 +25,12 @@ _Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be used; `str()` is one clear line that names the member."""
+    """Settings that cannot be used; `str()` is one clear line that names the member. `others` are more such lines."""
+
+    def __init__(self, problem: str, *others: str) -> None:
+        """The first problem, and what else was found."""
+        super().__init__(problem)
+        self.others = others
 
 
 def _default_data_dir() -> Path:
@@ -234,23 +239,38 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
 
     Raises SettingsError.
     """
-    path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
-    from_file = _read_file(path) if path else {}
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = config or (Path(named) if named else None)
+    from_file = _read_file(path, by_variable=config is None) if path else {}
     from_environment = _read_environment(os.environ)
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**{**from_file, **from_environment, **given})
     except ValidationError as error:
-        raise SettingsError(_one_line(error, from_file, from_environment, path)) from error
+        problem = _one_line(error, from_file, from_environment, path)
+        raise SettingsError(f"{problem}; correct the setting") from error
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_file(path: Path, *, by_variable: bool) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise SettingsError(f"configuration file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"configuration file {path}: not TOML: {error}") from error
+        where = (
+            f"{CONFIG_VARIABLE} names the configuration file {path}" if by_variable else f"configuration file {path}"
+        )
+        remedy = f"; correct the name, or `unset {CONFIG_VARIABLE}`" if by_variable else "; correct the name"
+        raise SettingsError(f"{where}: {error.strerror}{remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"configuration file {path}: not TOML: {error}; {toml_advice(error)}") from error
+
+
+def toml_advice(error: Exception) -> str:
+    """What to do about a file that is no TOML, for what editors and names of Windows make of one."""
+    if isinstance(error, UnicodeDecodeError):
+        return "save it as UTF-8"
+    if str(error).startswith(("Unescaped '\\'", "Invalid hex value")):
+        return r"write what has a backslash in single quotes, such as 'CORP\svc-fas'"
+    return "correct it"
 
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -260,7 +280,9 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
             continue
         member = name[len(PREFIX) :].lower()
         if member not in Settings.model_fields:
-            raise SettingsError(f"environment variable {name}: there is no setting `{member}`")
+            raise SettingsError(
+                f"environment variable {name}: there is no setting `{member}`; correct the name, or unset it"
+            )
         found[member] = value
     return found
 

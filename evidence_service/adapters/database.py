@@ -682,7 +682,10 @@ def _path(url: str) -> Path:
         raise StoreUnavailable(f"database_url: {parsed.drivername} is not supported; write sqlite:////path/to/file.db")
     if not parsed.database or parsed.database == ":memory:" or parsed.query:
         raise StoreUnavailable("database_url must name a file: sqlite:////path/to/fas-evidence.db")
-    return Path(parsed.database)
+    path = Path(parsed.database)
+    if os.path.isdir(path):  # noqa: PTH112 - of what may not be looked at it does not raise; the next step says why
+        raise StoreUnavailable(f"the database {path} is a directory; name a file in `database_url`")
+    return path
 
 
 def _size(path: Path) -> int | None:
@@ -798,8 +801,6 @@ def _as_text(content: bytes) -> str:
 
 def _engine(url: str, busy_timeout: timedelta, *, create: bool) -> Engine:
     path = _path(url)
-    if os.path.isdir(path):  # noqa: PTH112 - one of which nothing may be known is none, and the next step says why
-        raise StoreUnavailable(f"the database {path} is a directory; name a file in `database_url`")
     if create:
         _create_private(path)
     file = path.absolute()

@@ -144,7 +144,8 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
         renewal = renewal_of(settings)
         yield from _renewal_findings(renewal, settings)
     except SettingsError as problem:
-        yield Finding(subject="renewal", text=str(problem), code=ExitCode.NEGATIVE)
+        told = (str(problem), *problem.others)
+        yield from (Finding(subject="renewal", text=text, code=ExitCode.NEGATIVE) for text in told)
     try:
         engine = open_database(settings.effective_database_url, create=False)
     except StoreUnavailable as problem:
@@ -187,8 +188,10 @@ def _trust_findings(store: ConfigStore, settings: Settings, now: datetime, *, re
 def _renewal_findings(renewal: RenewalSettings, settings: Settings) -> Iterator[Finding]:
     """What is renewed, and what of it should be looked at."""
     if not renewal.farm.servers:
-        text = f"nothing is renewed: {settings.effective_renewal_file} names no FAS server, or does not exist"
-        yield Finding(subject="renewal", text=text, warning=settings.renewal_file is not None)
+        file = settings.effective_renewal_file
+        what = "names no FAS server" if file.exists() else "does not exist"
+        is_named = settings.renewal_file is not None
+        yield Finding(subject="renewal", text=f"nothing is renewed: {file} {what}", warning=is_named)
         return
     names = ", ".join(each.name for each in renewal.farm.servers)
     count = len(renewal.farm.servers)

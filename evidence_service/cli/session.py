@@ -46,7 +46,7 @@ class Session:
         try:
             return load_settings(self.config, database_url=self.database, **overrides)
         except SettingsError as problem:
-            raise BadInput(f"{problem}; correct the setting") from problem
+            raise BadInput(str(problem)) from problem
 
     @contextlib.contextmanager
     def store(self, *, create: bool = False) -> Iterator[Engine]:

@@ -11,6 +11,8 @@ from evidence_service.renewal.timing import lead_findings
 from evidence_service.renewal_settings.faults import MemberProblem
 from evidence_service.renewal_settings.model import RenewalSettings
 
+_PLAIN_WINRM = 5985
+
 
 def refuse_repeated(table: str, names: Sequence[str]) -> None:
     """Each name stands once, whatever its capitals. Raises MemberProblem."""
@@ -100,6 +102,12 @@ def renewal_warnings(settings: RenewalSettings) -> Iterator[tuple[str, str]]:
             text = (
                 'maintenance is "required", but no other FAS server is configured, so that it would never be switched; '
                 'configure the others, or set maintenance = "skip" where there is only one'
+            )
+            yield subject, text
+        if isinstance(server.connection, WinRm) and server.connection.port == _PLAIN_WINRM:
+            text = (
+                f"port {_PLAIN_WINRM} is where WinRM listens without TLS, which is never used; "
+                "leave port out where it listens for HTTPS on 5986"
             )
             yield subject, text
         if server.policy.test_upn is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
@@ -23,12 +23,12 @@ class MemberProblem(ValueError):  # noqa: N818 - becomes a SettingsError that al
         super().__init__(f"{table} {member}: {text}")
 
 
-def one_line(error: ValidationError, content: Mapping[str, Any]) -> str:
-    """Table, member and what is wrong, of the first fault."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    location = list(first["loc"])
-    message = _fault(first["type"], first.get("ctx", {}), location) or first["msg"].removeprefix("Value error, ")
-    return f"{_place(location, content)}: {message}" if location else message
+def lines(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
+    """Table, member and what is wrong, of each fault."""
+    for each in error.errors(include_url=False, include_input=False):
+        location = list(each["loc"])
+        message = _fault(each["type"], each.get("ctx", {}), location) or each["msg"].removeprefix("Value error, ")
+        yield f"{_place(location, content)}: {message}" if location else message
 
 
 _KINDS = {
@@ -54,7 +54,10 @@ def _fault(kind: str, context: Mapping[str, Any], location: Sequence[int | str])
     if kind in _KINDS:
         field = _fields_at(location[:-1]).get(str(location[-1]))
         is_listed = kind == "tuple_type" and field is not None and _table_in(field.annotation) is not None
-        return f"expected {_KINDS[kind]}" + (f"; write [[{location[-1]}]] above each entry" if is_listed else "")
+        if kind == "tuple_type":
+            how = f"; write [[{location[-1]}]] above each entry" if is_listed else ', such as ["one", "two"]'
+            return f"expected {_KINDS[kind]}{how}"
+        return f"expected {_KINDS[kind]}"
     if kind in ("enum", "literal_error"):
         return f"expected {str(context['expected']).replace(chr(39), chr(34))}"
     field = _fields_at(location[:-1]).get(str(location[-1])) if location else None
@@ -96,7 +99,15 @@ def _place(location: Sequence[int | str], content: Mapping[str, Any]) -> str:
     if rest and isinstance(rest[0], int):
         entry = content[str(table)][rest[0]]
         name = entry.get("name", entry.get("certificate_authority")) if isinstance(entry, dict) else None
-        shown = name[:SHOWN] if isinstance(name, str) and name.isprintable() else f"number {rest[0] + 1}"
-        members = ".".join(map(str, rest[1:]))
-        return f"[[{table}]] {shown}" + (f", {members}" if members else "")
-    return f"[{table}]" + (f" {'.'.join(map(str, rest))}" if rest else "")
+        is_shown = isinstance(name, str) and name and name.isprintable()
+        shown = str(name)[:SHOWN] if is_shown else f"number {rest[0] + 1}"
+        return f"[[{table}]] {shown}" + (f", {_members(rest[1:])}" if rest[1:] else "")
+    return f"[{table}]" + (f" {_members(rest)}" if rest else "")
+
+
+def _members(location: Sequence[int | str]) -> str:
+    """`renewal.windows, entry 1`."""
+    *names, last = location
+    if isinstance(last, int):
+        return f"{'.'.join(map(str, names))}, entry {last + 1}"
+    return ".".join(map(str, location))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from evidence_service.notices.model import Channels
 from evidence_service.renewal.farm import Farm
 from evidence_service.renewal_settings.channels import mail_of, webhook_of
 from evidence_service.renewal_settings.checks import refuse_own_approval, refuse_repeated, refuse_same_machine
-from evidence_service.renewal_settings.faults import MemberProblem, one_line
+from evidence_service.renewal_settings.faults import MemberProblem, lines
 from evidence_service.renewal_settings.files import Files
 from evidence_service.renewal_settings.model import NO_RENEWAL, RenewalSettings
 from evidence_service.renewal_settings.servers import revocation_list_of, server_of
 from evidence_service.renewal_settings.tables import Document
-from evidence_service.settings import Settings, SettingsError
+from evidence_service.settings import Settings, SettingsError, toml_advice
+
+_LISTED_AS_TABLE = re.compile(r"^\s*\[\s*(fas_servers|revocation_lists|webhooks)\s*\]", re.MULTILINE)
 
 
 def renewal_of(settings: Settings) -> RenewalSettings:
@@ -31,10 +34,13 @@ def renewal_of(settings: Settings) -> RenewalSettings:
 def load_renewal(path: Path, secrets_dir: Path, *, must_exist: bool = False) -> RenewalSettings:
     """What the file says; without a file, nothing, unless it `must_exist`.
 
-    Raises SettingsError: one line with file, table and member.
+    Raises SettingsError: a line with file, table and member for each fault that the file shows by itself, or one for
+    the first that shows only beside other members or files.
     """
+    text = ""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        content = tomllib.loads(text)
     except FileNotFoundError as error:
         if must_exist:
             raise SettingsError(f"renewal_file: {path} does not exist; correct the name, or leave it out") from error
@@ -44,13 +50,23 @@ def load_renewal(path: Path, secrets_dir: Path, *, must_exist: bool = False) -> 
             f"renewal_file: {path} cannot be read: {error.strerror}; correct the name, or make the file readable"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"renewal_file: {path} is not TOML: {' '.join(str(error).split())}; correct it") from error
+        problem = f"renewal_file: {path} is not TOML: {' '.join(str(error).split())}"
+        raise SettingsError(f"{problem}; {_single_bracket(text) or toml_advice(error)}") from error
     try:
         return _settings_of(Document(**content), Files(path.parent, secrets_dir))
     except ValidationError as error:
-        raise SettingsError(f"{path}: {one_line(error, content)}") from error
+        raise SettingsError(*(f"{path}: {each}" for each in lines(error, content))) from error
     except MemberProblem as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+def _single_bracket(text: str) -> str | None:
+    """The parser blames a later line for it: a list that begins as a table."""
+    found = _LISTED_AS_TABLE.search(text)
+    if found is None:
+        return None
+    line = text.count("\n", 0, found.start(1)) + 1
+    return f"line {line}: write [[{found[1]}]], in two brackets, above each entry"
 
 
 def _settings_of(document: Document, files: Files) -> RenewalSettings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from evidence_service.notices.model import SmtpSecurity, WebhookFormat
 from evidence_service.renewal.farm import WINDOWS_POWERSHELL, WinRmAuth
@@ -190,8 +190,10 @@ class MailTable(_Table):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if sum(each is not None for each in (self.smtp, self.graph, self.pickup)) != 1:
-            raise ValueError("smtp, graph, pickup: give one of the tables [mail.smtp], [mail.graph], [mail.pickup]")
+        count = sum(each is not None for each in (self.smtp, self.graph, self.pickup))
+        if count != 1:
+            only = "only one" if count else "one"
+            raise ValueError(f"smtp, graph, pickup: give {only} of the tables [mail.smtp], [mail.graph], [mail.pickup]")
         return self
 
 
@@ -207,9 +209,18 @@ class WebhookTable(_Table):
     allow_http: Flag = False
     timeout: Long = timedelta(seconds=15)
 
+    @field_validator("name", mode="after")
+    @classmethod
+    def _is_not_mail(cls, name: str) -> str:
+        if name.casefold() == "mail":
+            raise ValueError("is the name of the channel of [mail]; choose another")
+        return name
+
     @model_validator(mode="after")
     def _one_address(self) -> Self:
-        if (self.url is None) == (self.url_file is None):
+        if self.url is not None and self.url_file is not None:
+            raise ValueError("url, url_file: give only one of them")
+        if self.url is None and self.url_file is None:
             raise ValueError("url_file: give a file that holds the address, or `url` where it is no secret")
         return self
 

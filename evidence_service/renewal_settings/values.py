@@ -36,7 +36,7 @@ def _span(value: object) -> timedelta:
 def _long(value: object) -> timedelta:
     span = _span(value)
     if not span:
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be more than 0")
     return span
 
 
@@ -131,7 +131,11 @@ def _name(value: object) -> str:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > MAX_TEXT:
-        raise ValueError(f"expected a text of 1 to {MAX_TEXT} characters, none of them a control character")
+        problem = f"expected a text of 1 to {MAX_TEXT} characters, none of them a control character"
+        is_escape = isinstance(value, str) and any(each in value for each in "\b\t\n\f\r")
+        # As TOML reads "CORP\\backup" with one backslash.
+        hint = r"; write what has a backslash in single quotes, such as 'CORP\svc-fas'"
+        raise ValueError(problem + (hint if is_escape else ""))
     return value
 
 

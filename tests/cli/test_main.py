@@ -256,6 +256,38 @@ def test_settings_that_cannot_be_used(place: Place, monkeypatch: pytest.MonkeyPa
     assert "FAS_EVIDENCE_LISTEN_PROT" in ran.complaint
 
 
+def test_a_settings_file_that_a_variable_names_and_that_is_gone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the demo: nobody gave a file on the command line, so the line says where the name came from."""
+    del place
+    monkeypatch.setenv("FAS_EVIDENCE_CONFIG", "gone.toml")
+    ran = fas_evidence("idp", "list")
+    assert ran.code == 2
+    assert ran.complaint == (
+        "FAS_EVIDENCE_CONFIG names the configuration file gone.toml: No such file or directory; correct the name, "
+        "or `unset FAS_EVIDENCE_CONFIG`"
+    )
+
+
+def test_validate_tells_all_faults_of_the_file_of_renewals(place: Place) -> None:
+    """One finding for each, so that nobody corrects one to find the next."""
+    fas_evidence("db", "upgrade")
+    place.write("data/renewal.toml", '[renewal]\npoll = "0s"\nsok = "1d"\n')
+    ran = fas_evidence("config", "validate", "-o", "json")
+    assert ran.code == 1
+    found = [each["finding"] for each in ran.json if each["subject"] == "renewal"]
+    assert ["poll: must be more than 0" in found[0], "sok: there is no such member" in found[1]] == [True, True]
+
+
+def test_validate_says_why_nothing_is_renewed(place: Place) -> None:
+    """No file, or one that names no server."""
+    fas_evidence("db", "upgrade")
+    for content, reason in ((None, "does not exist"), ("", "names no FAS server")):
+        if content is not None:
+            place.write("data/renewal.toml", content)
+        found = {each["subject"]: each["finding"] for each in fas_evidence("config", "validate", "-o", "json").json}
+        assert found["renewal"].endswith(f"renewal.toml {reason}")
+
+
 def test_config_before_and_after_the_command(place: Place) -> None:
     """`--config` may stand at both places for `config validate`, but not with two files."""
     place.write("a.toml", "listen_port = 9001\n")

@@ -40,6 +40,7 @@ MAIL = (
     '[mail]\nfrom = "fas@corp.example"\napprovers = ["ca@corp.example"]\noperators = ["ops@corp.example"]\n'
     '[mail.smtp]\nhost = "mail.corp.example"\n'
 )
+PAGE = "docs/renewal-settings.md"
 
 
 class Place:
@@ -175,7 +176,7 @@ def test_windows_name_days_start_length_and_zone(place: Place, text: str, weekda
         ("sat 24:00 6h", "expected days, start, length"),
         ("sut 22:00 6h", "'sut': expected days such as sat"),
         ("sat 22:00 25h", "a window is at most 24h long"),
-        ("sat 22:00 0h", "must be longer than nothing"),
+        ("sat 22:00 0h", "must be more than 0"),
         ("sat 22:00 6h Europe/Belrin", "there is no time zone 'Europe/Belrin'"),
         ("sat 22:00 6h ../../etc/passwd", "there is no time zone"),
     ],
@@ -184,7 +185,7 @@ def test_a_window_that_cannot_be_is_refused(place: Place, text: str, said: str) 
     """A zone with a typing error must not become another hour of the night."""
     complaint = place.refused(f'{SERVER}[fas_servers.renewal]\nwindows = ["{text}"]')
 
-    assert complaint.startswith("[[fas_servers]] fas1.corp.example, renewal.windows.0: ")
+    assert complaint.startswith("[[fas_servers]] fas1.corp.example, renewal.windows, entry 1: ")
     assert said in complaint
 
 
@@ -195,7 +196,7 @@ def test_a_window_that_cannot_be_is_refused(place: Place, text: str, said: str) 
         ('lead = "99%"', "renewal.lead: a share is from 1% to 90%"),
         ("lead = 60", 'renewal.lead: expected whole days such as "60d"'),
         ('soak = "x"', "renewal.soak: expected a duration"),
-        ('poll = "0s"', "renewal.poll: must be longer than nothing"),
+        ('poll = "0s"', "renewal.poll: must be more than 0"),
         ('on_deadline = "forget"', 'renewal.on_deadline: expected "keep" or "withdraw"'),
         ('certificate_authority = "ca1"', "renewal.certificate_authority: expected host and name of a CA"),
         ('test_upn = "nobody"', "renewal.test_upn: expected a UPN"),
@@ -208,7 +209,7 @@ def test_a_window_that_cannot_be_is_refused(place: Place, text: str, said: str) 
         ("maximum_denials = 101", "renewal.maximum_denials: must be at most 100"),
         ('maximum_denials = "2"', "renewal.maximum_denials: expected a whole number"),
         ("offline = 1", "renewal.offline: expected true or false"),
-        ("windows = 1", "renewal.windows: expected a list"),
+        ("windows = 1", 'renewal.windows: expected a list, such as ["one", "two"]'),
         ('sok = "1d"', "renewal.sok: there is no such member; do you mean soak? docs/renewal-settings.md lists all"),
     ],
 )
@@ -228,6 +229,8 @@ def test_an_unusable_member_of_a_policy_is_named(place: Place, text: str, said: 
             '[[fas_servers]]\nname = "a b"\nconnection = "local"',
             "[[fas_servers]] a b, name: expected a name of letters",
         ),
+        ('[[fas_servers]]\nname = ""\nconnection = "local"', "[[fas_servers]] number 1, name: expected a name"),
+        (SERVER + 'username = "CORP\\backup"', "write what has a backslash in single quotes, such as 'CORP\\svc-fas'"),
         (SERVER + SERVER.replace("fas1", "FAS1"), "[[fas_servers]] name: FAS1.corp.example stands twice"),
         (SERVER.replace("winrm", "ssh"), 'connection: expected "winrm" or "local"'),
         (SERVER.replace("winrm", "local") + "port = 1", 'port: is only for connection = "winrm"'),
@@ -252,7 +255,7 @@ def test_an_unusable_member_of_a_policy_is_named(place: Place, text: str, said: 
         (SERVER.replace("fas1", "f" * 300), f"[[fas_servers]] {'f' * 100}, name: expected a name"),
         (SERVER.replace("[[", "[").replace("]]", "]"), "[fas_servers]: expected a list; write [[fas_servers]] above"),
         (MAIL.replace("fas@corp.example", ""), "[mail] from: expected one mail address"),
-        (MAIL.replace("ca@corp.example", ""), "[mail] approvers.0: expected one mail address"),
+        (MAIL.replace("ca@corp.example", ""), "[mail] approvers, entry 1: expected one mail address"),
         (MAIL.replace("mail.corp.example", "a/b"), "[mail] smtp.host: expected the name or address of a host"),
         (
             MAIL.partition("[mail.smtp]")[0] + f'[mail.pickup]\ndirectory = "{"d" * 300}"',
@@ -263,13 +266,19 @@ def test_an_unusable_member_of_a_policy_is_named(place: Place, text: str, said: 
         (MAIL.replace("from =", "form ="), "[mail] from: is missing; give it"),
         (MAIL.partition("[mail.smtp]")[0], "[mail]: smtp, graph, pickup: give one of the tables"),
         (MAIL.replace('"ca@corp.example"', ""), "[mail] approvers: needs at least 1"),
-        (MAIL.replace("ca@corp", "ca@@corp"), "[mail] approvers.0: expected one mail address"),
+        (MAIL.replace("ca@corp", "ca@@corp"), "[mail] approvers, entry 1: expected one mail address"),
         (MAIL.replace("fas@corp", "fas@c\u00f6rp"), "[mail] from: expected one mail address"),
-        (MAIL.replace("ops@corp", "ops:ca@corp"), "[mail] operators.0: expected one mail address"),
-        (MAIL.replace("ops@corp.example", "ops@corp..example"), "[mail] operators.0: expected one mail address"),
+        (MAIL.replace("ops@corp", "ops:ca@corp"), "[mail] operators, entry 1: expected one mail address"),
+        (MAIL.replace("ops@corp.example", "ops@corp..example"), "[mail] operators, entry 1: expected one mail address"),
         (MAIL + 'security = "none"\nusername = "u"\npassword_file = "winrm-password"', "would send the credential"),
         (MAIL + 'username = "u"', "[mail] smtp: username: goes with password_file"),
+        (MAIL + '[mail.pickup]\ndirectory = "d"', "[mail]: smtp, graph, pickup: give only one of the tables"),
         ('[[webhooks]]\nname = "ops"', "[[webhooks]] ops: url_file: give a file"),
+        ('[[webhooks]]\nname = "ops"\nurl = "https://x"\nurl_file = "x"', "ops: url, url_file: give only one of them"),
+        (
+            '[[webhooks]]\nname = "Mail"\nurl = "https://x"',
+            "[[webhooks]] Mail, name: is the name of the channel of [mail]",
+        ),
         (
             '[[webhooks]]\nname = "ops"\nurl = "https://u:p@x/"',
             "[[webhooks]] ops, url: expected an ASCII address with a host",
@@ -522,6 +531,52 @@ def test_what_can_start_and_should_be_looked_at_is_told(place: Place) -> None:
     assert "without a test enrollment" in told[1][1]
     quiet = f'[renewal]\ntest_upn = "t@corp.example"\n{SERVER}{SERVER.replace("fas1", "fas2")}{MAIL}'
     assert list(renewal_warnings(place.load(quiet))) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (f'{SERVER}username = "CORP\\svc-fas"'.encode(), "write what has a backslash in single quotes"),
+        (f'{SERVER}ca_file = "C:\\Users\\ca.pem"'.encode(), "write what has a backslash in single quotes"),
+        (SERVER.encode("utf-16"), "save it as UTF-8"),
+        ('[mail]\nfrom = "m\u00fcller@corp.example"'.encode("cp1252"), "save it as UTF-8"),
+        (
+            b'[renewal]\n[fas_servers]\nname = "a"\n\n[fas_servers]\nname = "b"',
+            "line 2: write [[fas_servers]], in two brackets, above each entry",
+        ),
+        (b"[fas_servers]\n[[fas_servers]]\n", "line 1: write [[fas_servers]], in two brackets, above each entry"),
+        (b"[[webhooks]]\n[webhooks]\n", "line 2: write [[webhooks]], in two brackets, above each entry"),
+        (b"[renewal", "correct it"),
+    ],
+)
+def test_what_makes_no_toml_is_told_with_the_remedy(place: Place, content: bytes, remedy: str) -> None:
+    """The parser says only what it stumbled over."""
+    path = place.directory / "renewal.toml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load_renewal(path, place.secrets)
+    assert f"{path} is not TOML: " in str(caught.value)
+    assert str(caught.value).endswith(f"; {remedy}") or f"; {remedy}, such as" in str(caught.value)
+
+
+def test_all_faults_that_the_file_shows_by_itself_are_told(place: Place) -> None:
+    """Nobody corrects one, tries again, and finds the next."""
+    path = place.directory / "renewal.toml"
+    path.write_text(f'[renewal]\npoll = "0s"\n{SERVER}port = 0\nprot = 1\n', encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_renewal(path, place.secrets)
+    assert [each.removeprefix(f"{path}: ") for each in (str(caught.value), *caught.value.others)] == [
+        "[renewal] poll: must be more than 0",
+        "[[fas_servers]] fas1.corp.example, port: must be at least 1",
+        f"[[fas_servers]] fas1.corp.example, prot: there is no such member; do you mean port? {PAGE} lists all",
+    ]
+
+
+def test_the_port_of_winrm_without_tls_is_warned_of(place: Place) -> None:
+    """Something else may listen for HTTPS there, so that it is no fault for certain."""
+    told = renewal_warnings(place.load(f"{SERVER}port = 5985\n"))
+
+    assert [text for _, text in told if text.startswith("port 5985 is where WinRM listens without TLS")] != []
 
 
 def test_a_file_that_is_no_toml_is_named(place: Place) -> None:
