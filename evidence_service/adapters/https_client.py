@@ -51,8 +51,8 @@ class HttpsClient:
     """Plain HTTP is allowed, to this machine alone: for trials."""
 
     def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """Ask once. Raises NotDelivered, in which only the host of the URL is named."""
-        host = self._checked_host(url)
+        """Ask once. Raises NotDelivered, in which only host and port of the URL are named."""
+        place = self._checked_place(url)
         named: list[tuple[bytes | str, bytes | str]] = list(headers.items())
         context, line = tls_context(self.ca_file), TimedBackend(self.timeout_seconds, self.timeout_seconds)
         try:
@@ -68,19 +68,20 @@ class HttpsClient:
                 names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
                 return Answer(status=answer.status, headers=names, body=bytes(content[:_MAX_ANSWER]))
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-            raise NotDelivered(f"{host} cannot be asked: {why(error)}", whole_channel=True) from error
+            problem = f"{place} cannot be asked: {why(error)}; check its address, that it runs, DNS and the firewall"
+            raise NotDelivered(problem, whole_channel=True) from error
 
-    def _checked_host(self, url: str) -> str:
+    def _checked_place(self, url: str) -> str:
         try:
             parts = urlsplit(url)
-            host, _port = parts.hostname or "", parts.port
+            host, port = parts.hostname or "", parts.port
         except ValueError as error:
             raise NotDelivered("the URL cannot be read; correct it", permanent=True) from error
         if not host or "@" in parts.netloc:
             raise NotDelivered("the URL names no host, or holds user information; correct it", permanent=True)
         if parts.scheme != "https" and not (parts.scheme == "http" and self.allow_http and _is_loopback(host)):
             raise NotDelivered(f"the URL of {host} is not https; write https://", permanent=True)
-        return host
+        return f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:

@@ -179,7 +179,7 @@ class LocalPowerShell:
                 written, complaint = process.communicate(_request(cmdlet), self._connection.operation_seconds)
             except subprocess.TimeoutExpired as error:
                 _kill(process)
-                raise FasAnswerUnknown(f"{cmdlet.name} took longer than operation_seconds and was ended.") from error
+                raise FasAnswerUnknown(f"{cmdlet.name} took longer than operation_timeout and was ended.") from error
             except BaseException:
                 _kill(process)
                 raise

@@ -31,7 +31,7 @@ from requests.exceptions import ConnectionError as NotConnected
 from requests.exceptions import ConnectTimeout, ProxyError, SSLError, TooManyRedirects
 from spnego.exceptions import SpnegoError
 from urllib3.connectionpool import HTTPSConnectionPool
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
 from evidence_service.adapters.https_client import tls_context
 from evidence_service.adapters.powershell import MOST_OBJECTS, CmdletResult, ErrorRecord, allowed, instant, one_line
@@ -193,7 +193,7 @@ class _Allowance:
         """Seconds. Raises TimeoutError when none are left."""
         left = self._deadline - monotonic()
         if left <= 0:
-            raise TimeoutError("it took longer than operation_seconds")
+            raise TimeoutError("it took longer than operation_timeout")
         return left
 
     def take(self, count: int) -> None:
@@ -451,6 +451,8 @@ def _remedy(connection: WinRm, error: Exception) -> str:
         return "username or password has a character that Basic cannot carry. Set auth to negotiate or kerberos."
     if isinstance(error, SSLError):
         return f"TLS failed ({cause}). Check host, ca_file and, where it is used, client_certificate."
+    if isinstance(_reason(error), NameResolutionError):
+        return f"{cause}. Check DNS on this machine, and host."
     if isinstance(error, (NotConnected, TimeoutError, ProxyError)) or type(error).__name__ == "ReadTimeout":
         return f"no answer ({cause}). Check host and port, that WinRM listens for HTTPS there, and the firewall."
     if isinstance(error, (AuthenticationError, SpnegoError)):
@@ -479,6 +481,25 @@ def _reason(error: BaseException) -> object:
 
 
 def _cause(error: BaseException) -> str:
+    """In a few words; requests and urllib3 would tell of their own objects."""
     if isinstance(error, (WSManFaultError, WinRMTransportError)):
         return one_line(error.message)
-    return one_line(_reason(error)) or type(error).__name__
+    reason = _reason(error)
+    if isinstance(reason, NameResolutionError):
+        return "the name cannot be resolved"
+    if isinstance(reason, ConnectTimeoutError) and not isinstance(reason, NewConnectionError):
+        return "no connection within connect_timeout"
+    if isinstance(reason, ReadTimeoutError):
+        return "it took longer than operation_timeout"
+    system = _system_error(reason)
+    if isinstance(system, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify: {one_line(system.verify_message).rstrip('.')}"
+    if system is not None and system.strerror and not isinstance(system, ssl.SSLError):
+        return one_line(system.strerror)
+    return one_line(reason) or type(error).__name__
+
+
+def _system_error(reason: object) -> OSError | None:
+    """What the system, or TLS, said of the connection: inside of what urllib3 raises, or its cause."""
+    inside = (reason, *reason.args, reason.__cause__) if isinstance(reason, BaseException) else ()
+    return next((each for each in inside if isinstance(each, OSError)), None)

@@ -49,12 +49,12 @@ class WebhookChannel:
             headers={"Content-Type": "application/json", "Idempotency-Key": outgoing.id},
             body=content,
         )
-        status, host = answer.status, urlsplit(self._webhook.url).hostname
+        status, host = answer.status, urlsplit(self._webhook.url).netloc
         if 200 <= status < 300:
             return
         if status in {408, 429} or status >= 500:
-            patience = answer.retry_after()
-            raise NotDelivered(f"{host} answered {status}", whole_channel=True, retry_after=patience)
+            problem = f"{host} answered {status}, which is for now; look at that server where it stays so"
+            raise NotDelivered(problem, whole_channel=True, retry_after=answer.retry_after())
         if 300 <= status < 400 or status in _WRONG_ADDRESS:
             what = "redirects elsewhere" if status < 400 else "does not take messages at this address"
             raise NotDelivered(

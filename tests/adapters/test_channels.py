@@ -476,6 +476,7 @@ def test_a_webhook_says_whether_to_try_again(web: WebServer, status: int, *, per
     problem = not_posted(Webhook(name="w", url=f"{web.url}/hook", ca_file=web.ca_file))
     assert (problem.permanent, problem.whole_channel) == (permanent, not permanent)
     assert problem.retry_after == (timedelta(minutes=2) if patience else None)
+    assert ("look at that server where it stays so" in str(problem)) is patience
     assert web.to("/other") == []
 
 

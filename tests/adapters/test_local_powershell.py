@@ -132,7 +132,7 @@ def test_a_process_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     """It does not go on in the background, and its answer is unknown (promises 46 and 60)."""
     pid = tmp_path / "pid"
     slow = program(tmp_path, f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)")
-    with pytest.raises(FasAnswerUnknown, match="longer than operation_seconds and was ended"):
+    with pytest.raises(FasAnswerUnknown, match="longer than operation_timeout and was ended"):
         invoked(Local(program=slow.program, operation_seconds=0.5))
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text(encoding="utf-8")), 0)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,34 @@ def test_an_answer_that_is_none_ends_in_time_and_names_the_remedy(
         WinRmPowerShell(connection),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("fas1.invalid", "fas1.invalid:1: the name cannot be resolved. Check DNS on this machine, and host."),
+        (
+            "127.0.0.1",
+            "127.0.0.1:1: no answer (Connection refused). "
+            + "Check host and port, that WinRM listens for HTTPS there, and the firewall.",
+        ),
+    ],
+)
+def test_a_server_that_is_not_reached_is_told_in_plain_words(
+    host: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the objects of a library, and with the remedy of this very problem."""
+    look_up = socket.getaddrinfo
+
+    def known(name: str, *asked: Any, **how: Any) -> object:
+        if name == "fas1.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(name, *asked, **how)
+
+    monkeypatch.setattr("urllib3.util.connection.socket.getaddrinfo", known)
+    with pytest.raises(FasUnreachable) as caught, WinRmPowerShell(WinRm(host=host, port=1, username="u", password="p")):
+        pass
+    assert str(caught.value) == problem
 
 
 @pytest.mark.parametrize(
