@@ -15,6 +15,7 @@ import textwrap
 import threading
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ from evidence_service.demo.renewal import renewals
 from evidence_service.demo.renewal_farm import FAS1, FAS2, RenewalFarm, ShownMail
 from evidence_service.demo.rollover import ACTOR, key_names, rollovers
 from evidence_service.demo.service import HOST, Answer, Child, DemoFailed, Plugin, answers, free_port, question
-from evidence_service.demo.steps import ALICE, Cast, Chapter, Step, everyday, launches, new_cast, policy_for
+from evidence_service.demo.steps import ALICE, Cast, Chapter, Step, everyday, launches, new_cast, policy_for, sign_in
 from idp_certs.metadata import parse_metadata
 
 DONE, NEGATIVE, BAD_INPUT, DEPENDENCY_FAILED = 0, 1, 2, 3
@@ -92,6 +93,11 @@ class Stage:
     def launch(self) -> Path:
         """One question, ready for curl."""
         return self.directory / "launch.json"
+
+    @property
+    def captured(self) -> Path:
+        """What the quickstart tries offline, under its names there: a response, metadata and a policy that fit it."""
+        return self.directory / "captured"
 
     @property
     def log(self) -> Path:
@@ -186,7 +192,7 @@ def _perform(out: Console, stage: Stage, *, once: bool, kept: bool, tell: Story,
             if once and not kept:
                 out.print("Without --once all stays up; with --directory DIR the files stay, to look into them.")
             else:
-                _say_how_to_repeat(out, stage, denied, running=not once, farm=renewal_farm.is_open)
+                _say_how_to_repeat(out, stage, denied, began=now, running=not once, farm=renewal_farm.is_open)
             if once:
                 return code
             desk = CaDesk(renewal_farm.farm.ca, stage.data / DESK_FILE) if renewal_farm.is_open else nullcontext()
@@ -195,13 +201,15 @@ def _perform(out: Console, stage: Stage, *, once: bool, kept: bool, tell: Story,
                 out.print(f"\nRunning; a launch every {pause:g} s, and mails as they come. Ctrl-C {ending}.")
                 _keep_running(out, stage, (service, worker), scene, replace(cast, adfs=scene.adfs), pause=pause)
             out.print("\nStopping.")
+            if not kept:
+                out.print("In the other terminal `unset FAS_EVIDENCE_CONFIG`: the file that it names goes now.")
     return code
 
 
 @contextmanager
 def _stage(stage: Stage, cast: Cast, now: datetime) -> Iterator[tuple[Engine, Federation]]:
     """What an administrator does once: import metadata with policies, follow AD FS's, place the key, enroll FAS."""
-    for each in (stage.data, stage.secrets, stage.directory / "metadata", stage.directory / "policies"):
+    for each in (stage.data, stage.secrets, stage.captured, stage.directory / "metadata", stage.directory / "policies"):
         each.mkdir(mode=0o700)
     pem = cast.gateway_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _write_private(stage.secrets / DECRYPTION_KEY, pem)
@@ -226,6 +234,7 @@ def _stage(stage: Stage, cast: Cast, now: datetime) -> Iterator[tuple[Engine, Fe
     try:
         with Federation(cast.adfs.metadata(), stage.directory) as federation:
             _register(stage, cast, ConfigStore(engine), now)
+            _capture(stage, cast, now)
             TrustStore(engine).add_source(
                 entity_id=cast.adfs.entity_id,
                 source=SourceConfig(url=federation.url, ca_pem=federation.ca_pem),
@@ -249,6 +258,15 @@ def _register(stage: Stage, cast: Cast, store: ConfigStore, now: datetime) -> No
         store.add_idp(metadata=metadata, document=document, policy=policy, now=now, actor=ACTOR)
     digest = hashlib.sha256(stage.key.encode()).hexdigest()
     store.enroll_plugin(name=PLUGIN_NAME, bearer_key_sha256=digest, now=now, actor=ACTOR)
+
+
+def _capture(stage: Stage, cast: Cast, now: datetime) -> None:
+    """Leave a sign-in as a browser shows it; its policy names no key, which another installation would not have."""
+    response = b64encode(sign_in(cast.adfs, ALICE, now, _new_id()))
+    policy = replace(policy_for(cast.adfs, cast, decryption_key=DECRYPTION_KEY), decryption_keys=())
+    _write_private(stage.captured / "response.b64", response)
+    (stage.captured / "FederationMetadata.xml").write_bytes(cast.adfs.metadata())
+    (stage.captured / "policy.toml").write_text(dump_policy(policy), encoding="utf-8")
 
 
 def _tell(out: Console, stage: Stage, scene: Scene, chapters: tuple[Chapter, ...]) -> tuple[int, str]:
@@ -359,7 +377,7 @@ def _introduce(out: Console, stage: Stage, federation: Federation, *, once: bool
     out.print("The FAS servers and the CA of the last chapters are simulated; they are reached as real ones are.")
 
 
-def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool, farm: bool) -> None:
+def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, began: datetime, running: bool, farm: bool) -> None:
     out.print()
     out.print(Text("In another terminal, first:", style="bold"))
     out.print(f"export {_path_to_program()}FAS_EVIDENCE_CONFIG={shlex.quote(str(stage.config))}", soft_wrap=True)
@@ -370,6 +388,14 @@ def _say_how_to_repeat(out: Console, stage: Stage, denied: str, *, running: bool
             f"--data @{shlex.quote(str(stage.launch))} http://{HOST}:{stage.port}/v1/decisions"
         )
         out.print(command, soft_wrap=True)
+    out.print(Text("Judge a captured response offline, as of when it was issued:", style="bold"))
+    names = ("response.b64", "FederationMetadata.xml", "policy.toml")
+    files = (shlex.quote(str(stage.captured / name)) for name in names)
+    out.print(
+        "fas-evidence check {} --metadata {} --policy {}".format(*files)
+        + f" --upn {ALICE} --at {began:%Y-%m-%dT%H:%M:%SZ}",
+        soft_wrap=True,
+    )
     if denied:
         out.print(Text("See why one was denied, check by check:", style="bold"))
         out.print(f"fas-evidence explain {denied}", soft_wrap=True)
@@ -473,7 +499,10 @@ def _directory(wanted: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """End quietly on Ctrl-C and on SIGTERM, with everything cleaned up on the way out."""
+    """End quietly on Ctrl-C and on SIGTERM, with everything cleaned up on the way out.
+
+    Ctrl-C also where a shell started it with `&` and had it ignored: service and worker would end by it all the same.
+    """
 
     def end(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -481,8 +510,9 @@ def _ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

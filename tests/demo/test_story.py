@@ -260,8 +260,11 @@ def test_the_command_says_how_to_run_it(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_it_keeps_running_until_ctrl_c(tmp_path: Path) -> None:
-    """The printed curl line works, Ctrl-C ends all of it, and nothing is left."""
-    text = "from evidence_service.demo import steps, story; story.run_demo(once=False, tell=steps.launches)"
+    """The printed curl line works, Ctrl-C ends all of it, though started as by a script's `&`, and nothing is left."""
+    text = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from evidence_service.demo import steps, story; story.run_demo(once=False, tell=steps.launches)"
+    )
     with demo(script(text), tmp_path, until="Running;") as (process, printed):
         (made,) = tmp_path.iterdir()
         assert sorted(line.split()[-1] for line in running(made)) == ["serve", "work"]
@@ -272,6 +275,7 @@ def test_it_keeps_running_until_ctrl_c(tmp_path: Path) -> None:
         out, err = end(process, signal.SIGINT)
     assert (process.returncode, err) == (0, "")
     assert "Stopping." in out
+    assert "unset FAS_EVIDENCE_CONFIG" in out
     assert not made.exists()
     assert running(made) == []
 

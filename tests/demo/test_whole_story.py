@@ -98,7 +98,7 @@ def test_it_fits_a_narrow_terminal(played: Played) -> None:
 def test_files_stay_where_they_were_asked_for(played: Played) -> None:
     """All but the servers' keys is kept; the password is its owner's alone, and nothing runs on."""
     assert {path.name for path in played.place.iterdir()} == {
-        *("data", "secrets", "metadata", "policies", "mail", "winrm"),
+        *("data", "secrets", "metadata", "policies", "captured", "mail", "winrm"),
         *("fas-evidence.toml", "launch.json", "service.log", "worker.log"),
     }
     assert stat.S_IMODE((played.place / "secrets" / PASSWORD).stat().st_mode) == 0o600
@@ -120,13 +120,14 @@ def test_the_mails_stay(played: Played) -> None:
 
 
 def test_the_commands_that_look_into_it_work_as_printed(played: Played) -> None:
-    """After the first line, in a shell that knows nothing: why one was denied, keys, rollovers, servers, history."""
-    explained, keys, rollovers, status, history = map(played.asked, played.commands)
+    """After the first line, in a shell that knows nothing: a captured response, why one was denied, keys, servers."""
+    checked, explained, keys, rollovers, status, history = map(played.asked, played.commands)
+    assert checked.startswith("ALLOW ok\n")
     assert "certificate_revoked" in explained
     assert "revoked" in keys
     assert "approved" in rollovers
     assert re.search(rf"(?m)^{FAS1} +in force ", status)
-    assert re.search(rf"(?m)^{FAS2} +the last act failed ", status)
+    assert re.search(rf"(?m)^{FAS2} .* verify_failed ", status)
     assert "rehearsal" in history
 
 
