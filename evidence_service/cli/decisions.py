@@ -247,7 +247,7 @@ def _print_explained(stored: StoredDecision, again: Examination | None, differen
     output.facts(
         (
             ("decision ID", stored.decision_id),
-            ("judged as at", stored.now),
+            ("judged for", stored.now),
             ("UPN", stored.request.upn),
             ("trust and policy", stored.snapshot_version),
             ("seen before", "no" if stored.seen is None else f"first at {moment(stored.seen.first_seen)}"),

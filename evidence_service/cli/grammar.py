@@ -69,6 +69,12 @@ OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to pri
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 EntityId = Annotated[str, typer.Argument(metavar="ENTITY_ID", help="The IdP's entity ID, exactly as in its metadata.")]
+DecisionId = Annotated[
+    str, typer.Argument(metavar="DECISION_ID", help="The id that the plug-in was answered; `decision list` shows it.")
+]
+Port = Annotated[
+    int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on, instead of the setting's.")
+]
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
 
 GLOBAL_OPTIONS = ("--config", "--database", "--debug")
@@ -172,7 +178,7 @@ def reason(
 @app.command(epilog=EXIT_CODES)
 def explain(
     context: typer.Context,
-    decision_id: Annotated[str, typer.Argument(metavar="DECISION_ID")],
+    decision_id: DecisionId,
     *,
     output: OutputOption = Output.TABLE,
 ) -> int:
@@ -212,6 +218,7 @@ def idp_add(
     """Register an IdP, or update it, from its metadata.
 
     Take the metadata from a source that you trust: whoever wrote it decides which keys may sign.
+    On a terminal it shows them and asks; elsewhere, as in a script, it does not, as with --yes.
     """
     from evidence_service.cli.idps import add_idp
 
@@ -395,7 +402,7 @@ def key_list(
     *,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """List signing keys and what is thought of them."""
+    """List signing keys and whether they are trusted."""
     from evidence_service.cli.keys import list_keys
 
     return list_keys(_session(context), entity_id, output)
@@ -577,7 +584,7 @@ def rule_list(context: typer.Context, *, output: OutputOption = Output.TABLE) ->
 @rule_app.command("remove")
 def rule_remove(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The rule, as `rule list` shows it.")],
     *,
     dry_run: DryRun = False,
 ) -> int:
@@ -727,7 +734,7 @@ def plugin_list(context: typer.Context, *, output: OutputOption = Output.TABLE) 
 @plugin_app.command("revoke")
 def plugin_revoke(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The plug-in, as `plugin list` shows it.")],
     *,
     sha256: Annotated[
         str | None, typer.Option("--sha256", metavar="HEX", help="This credential only; `plugin list` shows it.")
@@ -793,7 +800,10 @@ def authcert_withdraw(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Withdraw a server's open request."""
+    """Withdraw a server's open request.
+
+    A certificate that was issued and is not used yet is removed as well. What the server uses stays as it is.
+    """
     from evidence_service.cli.authcert import withdraw
 
     return withdraw(_session(context), name, note=note, confirmed=yes, dry_run=dry_run)
@@ -956,11 +966,11 @@ def decision_list(
         str | None, typer.Option("--since", metavar="INSTANT", help="At this UTC instant or later.")
     ] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="INSTANT", help="Before this UTC instant.")] = None,
-    upn: Annotated[str | None, typer.Option("--upn")] = None,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="CODE")] = None,
-    decision: Annotated[Literal["allow", "deny"] | None, typer.Option("--decision")] = None,
-    idp: Annotated[str | None, typer.Option("--idp", metavar="ENTITY_ID")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000)] = 50,
+    upn: Annotated[str | None, typer.Option("--upn", help="Of this user.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="CODE", help="With this reason code.")] = None,
+    decision: Annotated[Literal["allow", "deny"] | None, typer.Option("--decision", help="Only such.")] = None,
+    idp: Annotated[str | None, typer.Option("--idp", metavar="ENTITY_ID", help="With evidence of this IdP.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The latest so many.")] = 50,
     before: Annotated[str | None, typer.Option("--before", metavar="ID", help="Older than this decision.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
@@ -976,7 +986,7 @@ def decision_list(
 @decision_app.command("show")
 def decision_show(
     context: typer.Context,
-    decision_id: Annotated[str, typer.Argument(metavar="DECISION_ID")],
+    decision_id: DecisionId,
     *,
     output: OutputOption = Output.TABLE,
 ) -> int:
@@ -992,7 +1002,7 @@ def serve(
     *,
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
+    port: Port = None,
     tls_certificate: Annotated[
         Path | None, typer.Option("--tls-certificate", metavar="PEM", help="Server certificate, with its chain.")
     ] = None,
@@ -1012,7 +1022,7 @@ def admin(
     *,
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
+    port: Port = None,
 ) -> int:
     """Serve the admin API, until SIGTERM.
 
@@ -1049,7 +1059,7 @@ def run_all(
     *,
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
+    port: Port = None,
     tls_certificate: Annotated[
         Path | None, typer.Option("--tls-certificate", metavar="PEM", help="Server certificate, with its chain.")
     ] = None,
@@ -1079,7 +1089,9 @@ def demo(
     context: typer.Context,
     *,
     once: Annotated[bool, typer.Option("--once", help="Tell the story once and end.")] = False,
-    port: Annotated[int | None, typer.Option("--port", min=0, max=65535)] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="Port of the service; a free one without it.")
+    ] = None,
     directory: Annotated[
         Path | None, typer.Option("--directory", metavar="DIR", help="Keep the files here: a new or empty directory.")
     ] = None,
@@ -1140,6 +1152,8 @@ def db_upgrade(context: typer.Context) -> int:
 @config_app.command("validate")
 def config_validate(context: typer.Context, *, config: ConfigOption = None, output: OutputOption = Output.TABLE) -> int:
     """Check settings, database, policies, keys and TLS files.
+
+    The file of renewals, renewal.toml, is one of them.
 
     Exits 0 where the service would start and could allow someone, 1 where something must be corrected, 3 without a
     usable database.

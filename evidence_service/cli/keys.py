@@ -1,4 +1,4 @@
-"""`key`: what is thought of the keys that IdPs sign with."""
+"""`key`: which of the keys that IdPs sign with are trusted."""
 
 from __future__ import annotations
 

@@ -77,6 +77,8 @@ def _usage(usage: TyperException, words: list[str]) -> int:
         return ExitCode.BAD_INPUT
     message = usage.format_message().strip().rstrip(".").replace("Value error, ", "", 1)
     option = getattr(usage, "option_name", "")
+    what, _, guess = message.partition(". Did you mean ")
+    message = f"{what} (did you mean {guess.rstrip('?')}?)" if guess else message
     output.error(f"{message[:1].lower()}{message[1:]}; {hint(option, words, path)}")
     return ExitCode.BAD_INPUT
 

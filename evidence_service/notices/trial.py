@@ -21,7 +21,7 @@ def trial_message(audience: Audience, now: datetime) -> Message:
         audience=audience,
         title=f"{SERVICE}: a test, nothing is to be done",
         paragraphs=(
-            f"Somebody tries whether messages for {audience.value} arrive. They do.",
+            f"This is a test message for {audience.value}. If you read it, it arrived.",
             "Messages like it tell when something waits for approval, when something expires, and what fails.",
         ),
         facts=(("Sent", instant_text(now)), ("Audience", audience.value)),

@@ -117,14 +117,16 @@ def test_an_answer_that_is_none_ends_in_time_and_names_the_remedy(
         pass
 
 
+LISTENS = "Check host and port, that WinRM listens for HTTPS there, and the firewall."
+
+
 @pytest.mark.parametrize(
     ("host", "problem"),
     [
         ("fas1.invalid", "fas1.invalid:1: the name cannot be resolved. Check DNS on this machine, and host."),
         (
             "127.0.0.1",
-            "127.0.0.1:1: no answer (Connection refused). "
-            + "Check host and port, that WinRM listens for HTTPS there, and the firewall.",
+            f"127.0.0.1:1: no answer (Connection refused). {LISTENS}",
         ),
     ],
 )

@@ -8,12 +8,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from typer.main import get_command
 
 from evidence_service.access.reasons import AccessReason
+from evidence_service.cli.grammar import app
 from evidence_service.renewal.reasons import RenewalReason
 from tests.cli.given import Place, fas_evidence, process
 from tests.corpus import keys, names
@@ -42,6 +45,17 @@ def test_help_of_every_command(place: Place) -> None:
     assert place.files() == before
 
 
+def test_every_argument_and_option_has_a_help_text() -> None:
+    """Nobody has to guess what a name is of, or which port is meant."""
+
+    def bare(command: object, path: str) -> Iterator[str]:
+        for each in getattr(command, "commands", {}).values():
+            yield from bare(each, f"{path} {each.name}")
+        yield from (f"{path} {each.name}" for each in getattr(command, "params", ()) if not getattr(each, "help", None))
+
+    assert list(bare(get_command(app), "fas-evidence")) == []
+
+
 def test_help_says_the_exit_codes() -> None:
     """The exit codes are part of the contract."""
     assert "3 a dependency failed" in " ".join(fas_evidence("--help").out.split())
@@ -56,7 +70,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("chekc",), "no such command 'chekc'"),
+        (("chekc",), "no such command 'chekc' (did you mean 'check'?); see `fas-evidence --help`"),
         (("idp", "lits"), "no such command 'lits'"),
         (("check", "--bogus"), "no such option: --bogus"),
         (("idp", "show"), "missing argument 'ENTITY_ID'; see `fas-evidence idp show --help`"),
