@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evidence_service.access.reasons import OK, AccessReason, reason_of
 from evidence_service.cli import output
-from evidence_service.cli.errors import BadInput, CommandError, DependencyFailed, ExitCode, NothingFound
+from evidence_service.cli.errors import BadInput, ExitCode
 from evidence_service.cli.files import read_evidence_file
 from evidence_service.cli.output import Cell, Output
 from plugin_bridge.client import Answer, Failure, Question, Settings, SettingsError, ask, read_settings
@@ -43,12 +43,12 @@ REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
-    """What asking one address showed; `problem` is None where everything works."""
+    """What asking one address showed. `code` is what the command exits with because of it."""
 
     service: str
     answer: Answer
     text: str
-    problem: CommandError | None = None
+    code: ExitCode = ExitCode.DONE
 
 
 def trial(settings_file: Path, *, upn: str | None, evidence: Path | None, form: Output) -> int:
@@ -69,9 +69,8 @@ def trial(settings_file: Path, *, upn: str | None, evidence: Path | None, form: 
     else:
         trials = [_known(settings, service) for service in settings.services]
     _tell(trials, form)
-    failed = [each.problem for each in trials if each.problem is not None]
-    if failed:
-        raise max(failed, key=lambda each: each.exit_code)
+    if worst := max(each.code for each in trials):
+        return worst
     return ExitCode.DONE if evidence is None or trials[0].answer.allowed else ExitCode.NEGATIVE
 
 
@@ -92,7 +91,7 @@ def _known(settings: Settings, service: str) -> _Trial:
         text = "the service allowed a question without evidence; do not go on, and find out who answers"
     else:
         text = f"{proven}, but nothing can be allowed there: {_explained(answer.reason)}"
-    return _Trial(service=service, answer=answer, text=text, problem=NothingFound(f"{service}: {text}"))
+    return _Trial(service=service, answer=answer, text=text, code=ExitCode.NEGATIVE)
 
 
 def _decided(answer: Answer) -> _Trial:
@@ -108,8 +107,8 @@ def _decided(answer: Answer) -> _Trial:
 def _failed(service: str, answer: Answer) -> _Trial:
     assert answer.failure is not None  # noqa: S101 - the caller looked
     text = f"{answer.failure}: {answer.detail}. {REMEDIES[answer.failure]}"
-    kind = BadInput if answer.failure in _OWN_FAULT else DependencyFailed
-    return _Trial(service=service, answer=answer, text=text, problem=kind(f"{service}: {text}"))
+    code = ExitCode.BAD_INPUT if answer.failure in _OWN_FAULT else ExitCode.DEPENDENCY
+    return _Trial(service=service, answer=answer, text=text, code=code)
 
 
 def _proof(settings: Settings) -> str:
@@ -133,7 +132,7 @@ def _tell(trials: list[_Trial], form: Output) -> None:
         return
     rows = [
         (
-            Cell(value="ok", style="green") if each.problem is None else Cell(value="FAILED", style="bold red"),
+            Cell(value="FAILED", style="bold red") if each.code else Cell(value="ok", style="green"),
             each.service,
             f"{each.answer.milliseconds:.0f}",
             each.text,
@@ -148,7 +147,7 @@ def _json(each: _Trial) -> dict[str, object]:
     answer = each.answer
     return {
         "service": each.service,
-        "works": each.problem is None,
+        "works": not each.code,
         "decision": None if answer.failure is not None else "allow" if answer.allowed else "deny",
         "reason": answer.reason,
         "observed": answer.observed,
