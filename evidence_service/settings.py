@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -247,8 +247,9 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         return Settings(**{**from_file, **from_environment, **given})
     except ValidationError as error:
-        problem = _one_line(error, from_file, from_environment, path)
-        raise SettingsError(f"{problem}; correct the setting") from error
+        problems = list(_problems(error, from_file, from_environment, path))
+        what = "the setting" if len(problems) == 1 else "these settings"
+        raise SettingsError(f"{'; '.join(problems)}; correct {what}") from error
 
 
 def _read_file(path: Path, *, by_variable: bool) -> dict[str, Any]:
@@ -287,16 +288,17 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _one_line(
+def _problems(
     error: ValidationError, from_file: Mapping[str, Any], from_environment: Mapping[str, str], path: Path | None
-) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:
-        return message
-    member = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        message = "there is no such setting"
-    if member in from_environment:
-        return f"{PREFIX}{member.upper()}: {message}"
-    return f"{member} in {path}: {message}" if member in from_file else f"{member}: {message}"
+) -> Iterator[str]:
+    """Each fault: the setting where it was set, and what is wrong."""
+    for each in error.errors(include_url=False, include_input=False, include_context=False):
+        is_unknown = each["type"] == "extra_forbidden"
+        message = "there is no such setting" if is_unknown else each["msg"].removeprefix("Value error, ")
+        member = str(each["loc"][0]) if each["loc"] else None
+        if member is None:
+            yield message
+        elif member in from_environment:
+            yield f"{PREFIX}{member.upper()}: {message}"
+        else:
+            yield f"{member} in {path}: {message}" if member in from_file else f"{member}: {message}"

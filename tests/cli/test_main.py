@@ -254,12 +254,19 @@ def test_settings_that_cannot_be_used(place: Place, monkeypatch: pytest.MonkeyPa
     place.write("not.toml", "=")
     place.write("unknown.toml", "listen_prot = 1\n")
     place.write("port.toml", 'listen_port = "http"\n')
+    place.write("two.toml", 'listen_port = "http"\nlisten_prot = 1\n')
+    place.write("windows.toml", "listen_port = 1".encode("utf-16"))
+    place.write("path.toml", 'data_dir = "C:\\Users\\fas"')
     for name, complaint in (
         ("absent.toml", "No such file"),
         (".", "Is a directory"),
         ("not.toml", "not TOML"),
         ("unknown.toml", "listen_prot in unknown.toml: there is no such setting"),
         ("port.toml", "listen_port in port.toml"),
+        ("two.toml", "; listen_prot in two.toml: there is no such setting; correct these settings"),
+        ("two.toml", "listen_port in two.toml: Input should be a valid integer"),
+        ("windows.toml", "save it as UTF-8"),
+        ("path.toml", "write what has a backslash in single quotes"),
     ):
         ran = fas_evidence("--config", name, "idp", "list")
         assert (ran.code, ran.out) == (2, "")
