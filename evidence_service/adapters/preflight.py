@@ -31,14 +31,12 @@ from evidence_service.renewal.model import AuthorizationCertificate, EnrollmentT
 from evidence_service.renewal.ports import FasAnswerUnknown, FasRefused, FasUnreachable
 from evidence_service.renewal.preflight import (
     Authority,
-    Check,
     Enrollment,
     Listed,
     Monitor,
     NotRead,
     PreflightFacts,
     Template,
-    judge,
 )
 
 Progress = Callable[[str], None]
@@ -54,7 +52,7 @@ _TIME_SPAN = re.compile(r"(?:(\d{1,6})\.)?(\d{1,2}):(\d\d):(\d\d)(?:\.\d+)?")  #
 _DURATION = re.compile(r"P(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,6})(?:\.\d+)?S)?)?")  # as XML does
 
 
-def run_preflight(
+def look_over(
     server: FasServer,
     farm: Farm,
     now: datetime,
@@ -63,8 +61,8 @@ def run_preflight(
     progress: Progress | None = None,
     approvers: Sequence[str] | None = None,
     opens: Callable[[FasServer], PowerShell] | None = None,
-) -> tuple[Check, ...]:
-    """Every check of this server at `now` (UTC); raises nothing of what FAS or the network does.
+) -> PreflightFacts:
+    """What can be found out about this server at `now` (UTC); raises nothing of what FAS or the network does.
 
     `test` enrolls the test user by every rule. `progress` is told what is looked at. `approvers` are the mail addresses
     of those who approve. `opens` makes the session, by default the configured one.
@@ -79,8 +77,8 @@ def run_preflight(
             if test:
                 facts = replace(facts, enrollments=_enrollments(facts, reader))
     except (FasUnreachable, FasAnswerUnknown) as error:
-        return judge(replace(facts, session=NotRead(error=one_line(error))))
-    return judge(_with_revocations(facts, farm, progress))
+        return replace(facts, session=NotRead(error=one_line(error)))
+    return _with_revocations(facts, farm, progress)
 
 
 def _nothing_read(server: FasServer, farm: Farm, now: datetime, approvers: Sequence[str] | None) -> PreflightFacts:

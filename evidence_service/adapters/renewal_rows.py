@@ -21,6 +21,7 @@ from sqlalchemy import Row
 
 from evidence_service.adapters.database import StoreUnavailable, from_microseconds, to_microseconds
 from evidence_service.adapters.idp_rows import json_text, printable
+from evidence_service.renewal.memory import Denial
 from evidence_service.renewal.model import (
     ACTS,
     STEP_KINDS,
@@ -57,8 +58,9 @@ class ServerStatus:
     `active`: it is configured. `problem` is why it does not answer since `problem_since`, `misses` how often running.
     `failures` counts acts that failed running, `not_before` ends the back-off after them. `paused_until` is
     `datetime.max` where only a person ends the pause. `last_failed` is the latest act that failed, however long ago;
-    `attempts_count` counts the requests since a renewal last succeeded. `damage` says which stored rows cannot be read;
-    what they hold is then missing here, and nothing is done at the server.
+    `denial` is the CA's last one, which no request or success followed; `attempts_count` counts the requests since a
+    renewal last succeeded. `damage` says which stored rows cannot be read; what they hold is then missing here, and
+    nothing is done at the server.
     """
 
     name: str
@@ -80,6 +82,7 @@ class ServerStatus:
     first_usable: Mapping[str, datetime]
     last_act: Attempt | None = None
     last_failed: Attempt | None = None
+    denial: Denial | None = None
     attempts_count: int = 0
     asks: tuple[Ask, ...] = ()
     damage: str | None = None

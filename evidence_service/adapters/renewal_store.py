@@ -43,7 +43,7 @@ from evidence_service.adapters.renewal_rows import (
     step_detail,
     why,
 )
-from evidence_service.renewal.memory import in_vain, is_ahead
+from evidence_service.renewal.memory import in_vain, is_ahead, last_denial
 from evidence_service.renewal.model import (
     REPORT_COUNTS,
     SEEN_LATELY,
@@ -516,6 +516,7 @@ class RenewalStore:
             first_usable=first,
             last_act=acts[-1] if acts else None,
             last_failed=next((each for each in reversed(acts) if each.result is Result.FAILED), None),
+            denial=last_denial(acts),
             attempts_count=_requests_since_success(acts),
             asks=asks,
             damage="; ".join(damage) or None,

@@ -43,11 +43,11 @@ from evidence_service.renewal_admin.views import (
     ServerView,
     check_json,
     condition,
+    foreseen_json,
     history_json,
     issued_json,
     result_text,
     server_json,
-    step_json,
     todo_now,
     worker_missing,
 )
@@ -130,6 +130,8 @@ def _print_servers(views: Sequence[ServerView], now: datetime) -> None:
 def _next(view: ServerView) -> tuple[str, str]:
     """What is done next and its reason. What was planned before a server went away is told as no plan of now."""
     status, step = view.status, view.status.step
+    if view.server is None:
+        return "-", ""
     if status.problem is not None:
         return f"look again at {moment(status.next_tick_at)}", ""
     return ("-", "") if step is None else (what_next(step, status.observation), reason_of(step) or "")
@@ -181,6 +183,8 @@ def _step_facts(view: ServerView, now: datetime) -> Iterator[tuple[str, object]]
     status, step, todo = view.status, view.status.step, todo_now(view, now)
     yield "FAS server", status.name
     yield "condition", _condition(view, now)
+    if view.server is None:
+        return
     if status.problem is not None:
         yield "next", _next(view)[0]
         if step is not None and status.observation is not None:
@@ -201,7 +205,8 @@ def _look_facts(view: ServerView, now: datetime) -> Iterator[tuple[str, object]]
         yield "maintenance", status.observation.maintenance
     observed = status.observed_at
     yield "last seen", "never" if observed is None else f"{moment(observed)}, {span(now - observed)} ago"
-    yield "next look", status.next_tick_at
+    if view.server is not None:
+        yield "next look", status.next_tick_at
     if status.paused_until is not None and status.paused_until > now:
         by = f", by {status.paused_by}" if status.paused_by else ""
         note = f": {status.paused_note}" if status.paused_note else ""
@@ -217,11 +222,17 @@ def _act_facts(view: ServerView, now: datetime) -> Iterator[tuple[str, object]]:
     yield "requests", f"{status.attempts_count} since the last renewal; {failed} failed since one succeeded"
     if status.not_before is not None and status.not_before > now:
         yield "tried again", status.not_before
+    if status.denial is not None:
+        denial = status.denial
+        number = denial.certificate_id if denial.ca_request_id is None else f"request {denial.ca_request_id}"
+        where = "" if denial.certificate_authority is None else f" at {denial.certificate_authority}"
+        yield "denied", f"{number}{where}, {moment(denial.at)}{f': {denial.word}' if denial.word else ''}"
     if status.last_act is not None:
         act = status.last_act
         yield "last act", f"{what_next(act.step)}: {result_text(act)}, {moment(act.at)}"
     if error is not None and (status.step is None or cause_line(error) not in why_of(status.step)):
-        yield "last error", at_server(finding_line(error), status.name)
+        when = "" if view.last_error_at is None else f"{moment(view.last_error_at)}, "
+        yield "last error", f"{when}{at_server(finding_line(error), status.name)}"
 
 
 def _print_offline_requests(view: ServerView) -> None:
@@ -262,6 +273,9 @@ def _print_certificates(view: ServerView, now: datetime) -> None:
     for each in view.certificates:
         if each.certificate.denial:
             output.warning(f"request {each.certificate.id}: {each.certificate.denial}")
+        if each.failed is not None:
+            meaning = each.failed.meaning
+            output.warning(f"certificate {each.certificate.id} was given up, and nothing uses it: {meaning}")
         if each.certificate.revoked_at is not None:
             output.warning(f"certificate {each.certificate.id} was revoked at {moment(each.certificate.revoked_at)}")
 
@@ -301,7 +315,7 @@ def _preview(admin: RenewalAdmin, name: str, form: Output, now: datetime) -> int
         output.emit_json(preview_json(preview, now))
         return ExitCode.DONE
     for number, step in enumerate(preview.steps, 1):
-        content = step_json(step, preview.looked.observation)
+        content = foreseen_json(step, preview.looked.observation)
         output.line(f"{number}. {content['kind']}: {content['text']}", "bold")
         for cmdlet in content["cmdlets"]:
             output.line(f"     {cmdlet}")
@@ -484,10 +498,10 @@ def preflight(session: Session, name: str | None, *, test: bool, form: Output) -
     """Look whether everything is ready for a renewal; 1 where something is not, 3 where a server does not answer."""
     now = datetime.now(UTC)
     with _renewals(session) as admin:
-        names = [each.name for each in admin.farm.servers] if name is None else [admin.find(name).name]
+        names = [each.name for each in admin.farm.servers] if name is None else [name]
         if not names:
             raise BadInput(f"{_NO_SERVER[:1].lower()}{_NO_SERVER[1:]}")
-        checked = [(each, admin.preflight(each, now, test=test, actor=actor())) for each in names]
+        checked = admin.preflight(names, now, test=test, actor=actor())
     if form is Output.JSON:
         output.emit_json(
             [{"name": each, "checks": [check_json(check) for check in checks]} for each, checks in checked]

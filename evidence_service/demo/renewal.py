@@ -120,7 +120,7 @@ def _adverse() -> tuple[FarmAct, ...]:
         ),
         at_fas2(
             title="They talk, and ask again",
-            why="Left alone, the worker makes a denied request once more after a day, and then not again.",
+            why="A denial ends what a person asked for; only what is due is asked once more by itself, after a day.",
             outcome="requested",
             by_hand=partial(_ask, note="agreed with the CA manager"),
             tells=partial(_told_of_request, name=FAS2, requests=2),

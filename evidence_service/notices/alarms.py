@@ -28,6 +28,7 @@ _TITLES: Mapping[str, str] = {
     "crl_unknown": "whether certificates are revoked cannot be known",
     "definition_names_missing": "a definition names a certificate that is gone",
     "expiry_unknown": "FAS does not tell when a certificate expires",
+    "failed_certificate_left": "a certificate that failed is still on the server",
     "lead_does_not_fit": "the lead of the renewal does not fit",
     "maintenance_lasts": "the FAS server stays in maintenance",
     "messages_undelivered": "messages are not delivered",
@@ -89,6 +90,9 @@ _AFTERWARDS: Mapping[str, str] = {
         "withdrawn, another message says what is left to do at the CA."
     ),
     "messages_undelivered": "What was given up is not sent again: `fas-evidence notify list` lists it.",
+    "renewal_denied": (
+        "The CA was asked again, or the time until it may be is over. `fas-evidence authcert status` says which."
+    ),
     "unknown_signer": "For a day no such evidence came, or its key is known now.",
 }
 

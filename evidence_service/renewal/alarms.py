@@ -32,6 +32,7 @@ from evidence_service.renewal.server_view import (
     details,
     until_text,
 )
+from evidence_service.renewal.situation import weigh
 from evidence_service.renewal.timing import is_hearsay, lead_findings, lifetime_of, renew_at
 from idp_certs.alarms import DAY, HOUR, Alarm, Severity, instant_text, span_text
 from idp_certs.reasons import Finding
@@ -71,6 +72,7 @@ def renewal_alarms(view: ServerView, policy: RenewalPolicy, now: datetime) -> tu
         now=now,
         used=() if seen is None else tuple(each for each in seen.certificates if each.id in seen.used),
         due=None if seen is None else renew_at(seen, view.attempts, policy, now),
+        situation=None if seen is None else weigh(seen, view.attempts, policy, now),
     )
     judges = (*CERTIFICATE_JUDGES, _stopped, _reach, _failing, _lead, _windows, _pause, _maintenance)
     return tuple(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from evidence_service.renewal.aftermath import after_denial, failed_and_left, how_to_remove
 from evidence_service.renewal.approvals import (
     LEFT_DAYS,
     URGENT_DAYS,
@@ -17,13 +18,8 @@ from evidence_service.renewal.approvals import (
     is_overdue,
     reminder,
 )
-from evidence_service.renewal.model import (
-    Alert,
-    AuthorizationCertificate,
-    CertificateStatus,
-    Deadline,
-    Rest,
-)
+from evidence_service.renewal.memory import Denial, last_denial
+from evidence_service.renewal.model import Alert, AuthorizationCertificate, CertificateStatus, Deadline
 from evidence_service.renewal.reasons import RenewalReason, advice_for
 from evidence_service.renewal.server_view import (
     Known,
@@ -32,6 +28,7 @@ from evidence_service.renewal.server_view import (
     approval_of,
     certificate_facts,
     certificate_name,
+    details,
     until_text,
     what_next,
 )
@@ -114,24 +111,53 @@ def _approval(known: Known) -> Iterator[Raised]:
 
 
 def _denied(known: Known) -> Iterator[Raised]:
-    step, seen = known.view.step, known.view.observation
-    reason = step.reason if isinstance(step, (Rest, Alert)) else None
-    listed = () if seen is None else seen.certificates
-    denied = [each for each in listed if each.status is CertificateStatus.DENIED]
-    word = next((f" ({each.denial})" for each in denied if each.denial), "")
-    key = "" if known.asked is None else known.asked.certificate_id or str(known.asked.seq)
-    end = until_text(known)
-    if reason is RenewalReason.DENIED_REPEATEDLY:
-        text = f"The CA denied {known.policy.maximum_denials} requests of FAS server {known.view.name} in a row{word}"
-        text = f"{text}, so nothing more is asked{end}."
+    view, step, seen = known.view, known.view.step, known.view.observation
+    last = last_denial(view.attempts.acts)
+    if isinstance(step, Alert) and step.reason is RenewalReason.DENIED_REPEATEDLY:
+        word = "" if last is None or not last.word else f" ({last.word})"
+        text = f"The CA denied {known.policy.maximum_denials} requests of FAS server {view.name} in a row{word}"
+        text = f"{text}, so nothing more is asked{until_text(known)}."
+        key = "" if known.asked is None else known.asked.certificate_id or str(known.asked.seq)
         raised = Raised(kind="renewal_denied_repeatedly", key=key, severity=Severity.CRITICAL, text=text)
-        yield advised(raised, advice_for(reason, known.view.name))
-    elif reason is RenewalReason.DENIED or denied:
-        text = f"The CA denied the request of FAS server {known.view.name}{word}{end}."
-        severity = Severity.CRITICAL if known.is_urgent else Severity.WARNING
-        raised = Raised(kind="renewal_denied", key=key, severity=severity, text=text)
-        yield advised(raised, advice_for(RenewalReason.DENIED, known.view.name))
+        yield advised(raised, advice_for(step.reason, view.name))
+        return
+    denied = {
+        each.id: Denial(certificate_id=each.id, at=seen.at, ca_request_id=each.ca_request_id, word=each.denial)
+        for each in (() if seen is None else seen.certificates)
+        if seen is not None and each.status is CertificateStatus.DENIED
+    }
+    if last is not None and known.now < last.at + known.policy.retry_denied:
+        denied[last.certificate_id] = last
+    for each in denied.values():
+        request = "a request" if each.ca_request_id is None else f"request {each.ca_request_id}"
+        word = f" ({each.word})" if each.word else ""
+        raised = Raised(
+            kind="renewal_denied",
+            key=each.certificate_id,
+            severity=Severity.CRITICAL if known.is_urgent else Severity.WARNING,
+            text=f"The CA denied {request} of FAS server {view.name}{word}{until_text(known)}.",
+        )
+        advice = advice_for(RenewalReason.DENIED, view.name)
+        if known.situation is not None and last is not None and each.certificate_id == last.certificate_id:
+            advice = after_denial(known.situation, view.name)
+        yield advised(raised, advice)
 
 
-CERTIFICATE_JUDGES = (_use, _missing, _approval, _denied)
+def _left(known: Known) -> Iterator[Raised]:
+    """What failed and could still be used by whoever administers the server."""
+    situation = known.situation
+    for each in () if situation is None else failed_and_left(situation, known.view.step):
+        entry = None if situation is None else situation.entry(each.certificate_id)
+        if situation is None or entry is None:
+            continue
+        why = str(each.cause) if each.finding is None else details(each.finding).rstrip(".")
+        text = (
+            f"{certificate_name(known, entry)} was given up at {instant_text(each.at)} ({why}) and is still there: "
+            "usable, and used by nothing."
+        )
+        raised = Raised(kind="failed_certificate_left", key=each.certificate_id, severity=Severity.WARNING, text=text)
+        yield advised(raised, how_to_remove(situation, each.certificate_id, known.view.name))
+
+
+CERTIFICATE_JUDGES = (_use, _missing, _approval, _denied, _left)
 """Asked in this order."""

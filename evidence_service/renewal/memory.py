@@ -58,6 +58,17 @@ class Setback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Denial:
+    """A request that the CA denied, as found at `at` (UTC). `word` is the CA's reason, empty where FAS tells none."""
+
+    certificate_id: str
+    at: datetime
+    certificate_authority: str | None = None
+    ca_request_id: str | None = None
+    word: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Requested:
     """A request that we made at `at` (UTC)."""
 
@@ -133,6 +144,30 @@ class Recalled:
     def moved(self) -> frozenset[str]:
         """Every certificate that a switch or roll-back names."""
         return frozenset(name for each in self.moves for name in (each.step.before, each.step.after))
+
+
+def last_denial(acts: Iterable[Attempt]) -> Denial | None:
+    """The denial that nothing followed yet: no new request, and no certificate that was verified."""
+    denial = None
+    for each in sorted(acts, key=lambda each: each.seq):
+        step = each.step
+        if each.result is not Result.DONE:
+            continue
+        if isinstance(step, (Request, Verify)):
+            denial = None
+        elif (
+            isinstance(step, Withdraw)
+            and (step.reason is RenewalReason.DENIED or step.denial)
+            and (denial is None or denial.certificate_id != step.certificate_id)  # FAS may go on listing it
+        ):
+            denial = Denial(
+                certificate_id=step.certificate_id,
+                at=each.at,
+                certificate_authority=step.certificate_authority,
+                ca_request_id=step.ca_request_id,
+                word=step.denial,
+            )
+    return denial
 
 
 def recall(attempts: Attempts) -> Recalled:

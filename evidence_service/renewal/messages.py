@@ -11,6 +11,8 @@ from datetime import datetime
 
 from evidence_service.notices.alarms import REQUEST_NUMBER
 from evidence_service.notices.model import About, Audience, Message
+from evidence_service.renewal.aftermath import after_denial
+from evidence_service.renewal.memory import last_denial
 from evidence_service.renewal.model import (
     STEP_KINDS,
     Act,
@@ -28,6 +30,7 @@ from evidence_service.renewal.model import (
     Withdraw,
 )
 from evidence_service.renewal.reasons import RenewalReason, advice_for
+from evidence_service.renewal.situation import weigh
 from evidence_service.renewal.timing import renew_at
 from idp_certs.alarms import Severity, instant_text
 from idp_certs.reasons import Finding, Reason
@@ -286,7 +289,7 @@ def _withdrawn(event: _Event) -> _Told | None:
         text = "The unused certificate was removed from the FAS server; it is valid until the CA revokes it."
         todo = f"Have the CA revoke the certificate of {request}{where} (Issued Certificates): FAS cannot."
     elif step.reason is RenewalReason.DENIED or step.denial:
-        todo = advice_for(RenewalReason.DENIED, event.server)
+        todo = _after_denial(event, step)
     elif step.certificate_authority is None:
         todo = "Tell whoever was to sign the request that it is not wanted any more."
     else:
@@ -306,6 +309,14 @@ def _withdrawn(event: _Event) -> _Told | None:
         todo=(todo,),
         audience=audience,
     )
+
+
+def _after_denial(event: _Event, step: Withdraw) -> str:
+    """When it is asked again, unless that is over already."""
+    last = None if event.attempts is None else last_denial(event.attempts.acts)
+    if event.attempts is None or last is None or last.certificate_id != step.certificate_id:
+        return advice_for(RenewalReason.DENIED, event.server)
+    return after_denial(weigh(event.observation, event.attempts, event.policy, event.now), event.server)
 
 
 _TELLERS: Mapping[type, Callable[[_Event], _Told | None]] = {

@@ -141,6 +141,7 @@ class PreflightFacts:
 
     `account` is who signs in, for people to read. `farm` are all configured servers. `full_info`: the release knows
     -FullCertInfo. `approvers` are the mail addresses of those who approve, None where they are not known.
+    `away` are the names of other servers that do not answer either.
     `enrollments` is None where no test was asked for. `revocation` are the problems of the CAs' CRLs, None without any.
     """
 
@@ -157,6 +158,7 @@ class PreflightFacts:
     templates: tuple[Template, ...] | NotRead
     monitor: Monitor | NotRead
     full_info: bool = True
+    away: frozenset[str] = frozenset()
     approvers: tuple[str, ...] | None = None
     enrollments: tuple[Enrollment, ...] | NotRead | None = None
     revocation: tuple[str, ...] | None = None

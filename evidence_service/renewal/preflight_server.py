@@ -99,7 +99,7 @@ def maintenance_checks(facts: PreflightFacts) -> Iterator[Check]:
             RenewalReason.NO_NEIGHBOUR,
         )
     else:
-        yield ok("neighbours", _neighbours(facts), CheckCode.NEIGHBOURS)
+        yield _neighbours(facts)
     if facts.session is not None:
         return
     if isinstance(facts.listed, NotRead):
@@ -120,12 +120,23 @@ def maintenance_checks(facts: PreflightFacts) -> Iterator[Check]:
         )
 
 
-def _neighbours(facts: PreflightFacts) -> str:
+def _neighbours(facts: PreflightFacts) -> Check:
+    name = "neighbours"
     if facts.server.policy.maintenance is Maintenance.SKIP:
-        return "The switch needs no other server, as set: it is made without maintenance."
+        said = "The switch needs no other server, as set: it is made without maintenance."
+        return ok(name, said, CheckCode.NEIGHBOURS)
     others = [each.name for each in facts.farm if each.name != facts.server.name]
-    whether = "whether it does" if len(others) == 1 else "whether one does"
-    return f"{' or '.join(others)} can serve meanwhile ({whether} is looked at before the switch)."
+    if facts.away.issuperset(others):
+        does = "does not answer" if len(others) == 1 else "do not answer"
+        return unknown(
+            name,
+            f"{' and '.join(others)} {does}: whether one can serve meanwhile is not known.",
+            "See why: `fas-evidence authcert preflight` looks at all of them; the switch waits until one serves.",
+        )
+    there = [each for each in others if each not in facts.away]
+    whether = "whether it does" if len(there) == 1 else "whether one does"
+    said = f"{' or '.join(there)} can serve meanwhile ({whether} is looked at before the switch)."
+    return ok(name, said, CheckCode.NEIGHBOURS)
 
 
 def _maintenance(facts: PreflightFacts) -> Check:

@@ -6,7 +6,7 @@ The list ends where nothing is left to do, or where only a person could go on.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from evidence_service.renewal.asks import asks_to_settle
@@ -45,21 +45,29 @@ USUAL_LIFETIME = timedelta(days=730)
 """What administrators report (`domain/fas.md` A.2), where nothing tells it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """A step as it would be at `at` (UTC), if nobody took any time: only how long it lasts tells people something."""
+
+    step: Step
+    at: datetime
+
+
 def preview_renewal(
     observation: Observation, attempts: Attempts, policy: RenewalPolicy, now: datetime, limit: int = 50
-) -> tuple[Step, ...]:
+) -> tuple[Foreseen, ...]:
     """The steps of a renewal that a person starts at `now` (UTC), at most `limit`. The new id is `cmdlets.NEW_ID`.
 
     A pause and a back-off are taken as over.
     """
     world = replace(observation, failures=None)
     memory = _as_asked(observation, attempts, policy, now)
-    steps: list[Step] = []
+    steps: list[Foreseen] = []
     while len(steps) < limit:
         settled = [ask for ask, _ in asks_to_settle(world, memory, policy, now)]
         memory = replace(memory, asks=tuple(each for each in memory.asks if each not in settled))
         step = plan_renewal(world, memory, policy, now)
-        steps.append(step)
+        steps.append(Foreseen(step=step, at=now))
         if isinstance(step, Alert) or (isinstance(step, Rest) and step.reason is RenewalReason.NOT_DUE):
             break
         if isinstance(step, ACTS):

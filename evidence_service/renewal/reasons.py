@@ -201,7 +201,10 @@ class RenewalReason(Reason):
         "denied",
         740,
         "The CA manager, or the CA, denied the request.",
-        "Ask the CA manager why. It is asked once more after a day; or `fas-evidence authcert renew NAME` asks now.",
+        (
+            "Ask the CA manager why. Where a certificate is due it is asked once more after `retry_denied`; else only "
+            "`fas-evidence authcert renew NAME` asks again."
+        ),
     )
     DENIED_REPEATEDLY = (
         "denied_repeatedly",

@@ -26,6 +26,7 @@ from evidence_service.renewal.model import (
     Step,
 )
 from evidence_service.renewal.reasons import advice_for
+from evidence_service.renewal.situation import Situation
 from idp_certs.alarms import DAY, Severity, instant_text
 from idp_certs.reasons import Finding
 
@@ -54,13 +55,17 @@ class ServerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What an alarm is judged from: the view, and what follows from it at `now`; `due` is when the renewal starts."""
+    """What an alarm is judged from: the view, and what follows from it at `now`; `due` is when the renewal starts.
+
+    `situation` is the same put together, None where nothing was seen.
+    """
 
     view: ServerView
     policy: RenewalPolicy
     now: datetime
     used: tuple[AuthorizationCertificate, ...]
     due: datetime | None
+    situation: Situation | None = None
 
     @property
     def least_left(self) -> timedelta | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import SystemRandom
@@ -22,9 +22,10 @@ from evidence_service.adapters.channels import Tried, find_channels, open_channe
 from evidence_service.adapters.database import writing
 from evidence_service.adapters.fas import open_fas
 from evidence_service.adapters.idp_rows import record_act
-from evidence_service.adapters.preflight import run_preflight
+from evidence_service.adapters.preflight import look_over
 from evidence_service.adapters.renewal_store import Conflict, HistoryEntry, NotFound, RenewalStore, ServerStatus
 from evidence_service.notices.model import Audience
+from evidence_service.renewal.aftermath import after_denial, failed_and_left, how_to_remove
 from evidence_service.renewal.applying import the_request, to_withdraw, withdrawal
 from evidence_service.renewal.changeover import way_back
 from evidence_service.renewal.farm import Farm, FasServer
@@ -32,6 +33,7 @@ from evidence_service.renewal.issued import certificates_for, check_offline_resp
 from evidence_service.renewal.model import (
     WAITING,
     Act,
+    Alert,
     Ask,
     AskKind,
     Attempts,
@@ -40,16 +42,16 @@ from evidence_service.renewal.model import (
     Maintenance,
     Observation,
     RollBack,
-    Step,
 )
 from evidence_service.renewal.plan import asks_to_settle
 from evidence_service.renewal.ports import Fas, FasAnswerUnknown, FasRefused, FasUnreachable
+from evidence_service.renewal.preflight import judge
 from evidence_service.renewal.preflight_model import Check
-from evidence_service.renewal.preview import preview_renewal
+from evidence_service.renewal.preview import Foreseen, preview_renewal
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.situation import Situation, weigh
 from evidence_service.renewal.timing import lead_findings, lifetime_of, renewal_start
-from evidence_service.renewal_admin.views import ServerView, certificate_views, step_json
+from evidence_service.renewal_admin.views import ServerView, certificate_views, foreseen_json
 from evidence_service.renewal_settings import RenewalSettings
 from evidence_service.trust_admin.documents import Unusable
 from evidence_service.trust_admin.texts import finding_line, instant, moment
@@ -83,7 +85,7 @@ class Preview:
 
     server: FasServer
     looked: Looked
-    steps: tuple[Step, ...]
+    steps: tuple[Foreseen, ...]
     warnings: tuple[str, ...] = ()
 
 
@@ -109,7 +111,7 @@ def preview_json(preview: Preview, now: datetime) -> dict[str, Any]:
         "age_seconds": max(int((now - observation.at).total_seconds()), 0),
         "problem": preview.looked.problem,
         "warnings": list(preview.warnings),
-        "steps": [step_json(each, observation) for each in preview.steps],
+        "steps": [foreseen_json(each, observation) for each in preview.steps],
     }
 
 
@@ -167,12 +169,23 @@ class RenewalAdmin:
 
     def _view(self, store: RenewalStore, status: ServerStatus, now: datetime) -> ServerView:
         server = self.farm.server(status.name)
-        starts: Mapping[str, datetime] = {}
-        if server is not None and status.observation is not None and status.damage is None:
-            starts = renewal_starts(status.observation, store.attempts(status.name), server, now)
-        tested = None if server is None else server.policy.test_definition
-        certificates = certificate_views(status.observation, starts, test_definition=tested)
-        return ServerView(server=server, status=status, certificates=certificates)
+        if server is None or status.observation is None or status.damage is not None:
+            tested = None if server is None else server.policy.test_definition
+            certificates = certificate_views(status.observation, {}, test_definition=tested)
+            return ServerView(server=server, status=status, certificates=certificates)
+        attempts = store.attempts(status.name)
+        situation = weigh(status.observation, attempts, server.policy, now)
+        failed = failed_and_left(situation, status.step)
+        left = [how_to_remove(situation, each.certificate_id, status.name) for each in failed]
+        if status.denial is not None and not isinstance(status.step, Alert):
+            left.insert(0, after_denial(situation, status.name))
+        certificates = certificate_views(
+            status.observation,
+            renewal_starts(status.observation, attempts, server, now),
+            test_definition=server.policy.test_definition,
+            failed={each.certificate_id: each.cause for each in failed},
+        )
+        return ServerView(server=server, status=status, certificates=certificates, left=tuple(left))
 
     def history(
         self, name: str | None, now: datetime, limit: int, before: datetime | None = None
@@ -213,13 +226,24 @@ class RenewalAdmin:
         steps = preview_renewal(observation, store.attempts(server.name), server.policy, now)
         return Preview(server=server, looked=looked, steps=steps, warnings=tuple(warnings))
 
-    def preflight(self, name: str, now: datetime, *, test: bool, actor: str) -> tuple[Check, ...]:
-        """Whether everything is ready for a renewal. With `test` the test user is enrolled, which is journalled."""
-        server = self.find(name)
-        if test:
-            self._journal("renewal_preflight", server.name, {"test": True}, now=now, actor=actor)
-        mail = self.settings.channels.mail
-        return run_preflight(server, self.farm, now, test=test, approvers=None if mail is None else mail.approvers)
+    def preflight(
+        self, names: Sequence[str], now: datetime, *, test: bool, actor: str
+    ) -> tuple[tuple[str, tuple[Check, ...]], ...]:
+        """Whether everything is ready for a renewal of these servers, each by its name.
+
+        With `test` the test user is enrolled, which is journalled. That one does not answer tells on the others too; of
+        those that are not looked at, what the worker found last counts.
+        """
+        mail, store, looked = self.settings.channels.mail, self.store(now), []
+        for server in map(self.find, names):
+            if test:
+                self._journal("renewal_preflight", server.name, {"test": True}, now=now, actor=actor)
+            approvers = None if mail is None else mail.approvers
+            looked.append(look_over(server, self.farm, now, test=test, approvers=approvers))
+        seen = {each.server.name: each.session is None for each in looked}
+        away = {each.name for each in self.farm.servers if store.status(each.name).problem is not None}
+        away = {each for each in away if each not in seen} | {each for each, answers in seen.items() if not answers}
+        return tuple((each.server.name, judge(replace(each, away=frozenset(away)))) for each in looked)
 
     def lead_problems(self) -> Iterator[tuple[str, str]]:
         """Leads that do not fit how long the certificates in use really live: subject and one line (promise 53).

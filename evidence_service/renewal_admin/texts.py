@@ -27,8 +27,10 @@ from evidence_service.renewal.model import (
     Verify,
     Withdraw,
 )
+from evidence_service.renewal.preview import Foreseen
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.trust_admin.texts import finding_line, moment
+from idp_certs.alarms import span_text
 from idp_certs.reasons import Finding
 
 SIGN_ELSEWHERE = (
@@ -88,6 +90,23 @@ def what_next(step: Step, observation: Observation | None = None) -> str:  # noq
             return f"remove the {what} {shown(step.certificate_id)}"
         case Alert():
             return "a person must look at it"
+
+
+def what_then(foreseen: Foreseen, observation: Observation) -> str:
+    """The same of a step of a dry run: it waits for so long, because when that begins depends on people."""
+    step = foreseen.step
+    match step:
+        case Rest(reason=RenewalReason.NOT_DUE):
+            return "nothing more, until the new certificate is due"
+        case Rest(reason=RenewalReason.OUTSIDE_WINDOW):
+            return "wait for the next maintenance window"
+        case Rest():
+            return f"wait for {span_text(step.until - foreseen.at)}"
+        case Soak():
+            kept = span_text(step.ends - foreseen.at)
+            return f"{step.certificate_id} serves; the old certificate is kept for {kept} after the switch"
+        case _:
+            return what_next(step, observation)
 
 
 def _waits_for_file(step: AwaitApproval, observation: Observation | None) -> bool:

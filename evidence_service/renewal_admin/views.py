@@ -15,6 +15,7 @@ from evidence_service.adapters.renewal_rows import HistoryEntry, ServerStatus
 from evidence_service.notices.undelivered import Undelivered
 from evidence_service.renewal.cmdlets import as_powershell, cmdlets_of
 from evidence_service.renewal.farm import FasServer
+from evidence_service.renewal.memory import Denial, in_vain
 from evidence_service.renewal.model import (
     ACTS,
     STEP_KINDS,
@@ -33,6 +34,7 @@ from evidence_service.renewal.model import (
     Step,
 )
 from evidence_service.renewal.preflight_model import Check
+from evidence_service.renewal.preview import Foreseen
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal_admin.texts import (
     at_server,
@@ -41,6 +43,7 @@ from evidence_service.renewal_admin.texts import (
     reason_of,
     todo_of,
     what_next,
+    what_then,
     why_of,
 )
 from evidence_service.trust_admin.texts import instant
@@ -59,13 +62,14 @@ class CertificateView:
     """One certificate or request of a server, with the names of the definitions that name it.
 
     `in_use`: one of these serves users, and is not the definition for tests. `renews_at` (UTC) is when its renewal
-    begins; None where none would.
+    begins; None where none would. `failed` is why it was given up, where it is still usable and nothing uses it.
     """
 
     certificate: AuthorizationCertificate
     definitions: tuple[str, ...]
     in_use: bool
     renews_at: datetime | None = None
+    failed: RenewalReason | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -75,11 +79,15 @@ class CertificateView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerView:
-    """One FAS server as last known, with what is configured for it; None where it is no longer."""
+    """One FAS server as last known, with what is configured for it; None where it is no longer.
+
+    `left` is what a person should do about a denial, or a certificate that failed, besides what the step asks for.
+    """
 
     server: FasServer | None
     status: ServerStatus
     certificates: tuple[CertificateView, ...]
+    left: tuple[str, ...] = ()
 
     @property
     def used(self) -> tuple[CertificateView, ...]:
@@ -95,11 +103,23 @@ class ServerView:
         failed = self.status.last_failed
         return failed.finding if failed is not None and self.status.failures else None
 
+    @property
+    def last_error_at(self) -> datetime | None:
+        """Since when it does not answer; else when the act failed that `last_error` is of (UTC)."""
+        if self.status.problem is not None:
+            return self.status.problem_since
+        failed = self.status.last_failed
+        return None if self.last_error is None or failed is None else failed.result_at or failed.at
+
 
 def certificate_views(
-    observation: Observation | None, renews_at: Mapping[str, datetime], *, test_definition: str | None
+    observation: Observation | None,
+    renews_at: Mapping[str, datetime],
+    *,
+    test_definition: str | None,
+    failed: Mapping[str, RenewalReason] | None = None,
 ) -> tuple[CertificateView, ...]:
-    """The certificates and requests that a server reports; those in use first."""
+    """The certificates and requests that a server reports; those in use first. `failed` are left ones, by id."""
     if observation is None:
         return ()
     views = []
@@ -107,7 +127,8 @@ def certificate_views(
         names = tuple(definition.name for definition in observation.naming(each.id))
         in_use = any(name != test_definition for name in names)
         starts = renews_at.get(each.id) if in_use else None
-        views.append(CertificateView(certificate=each, definitions=names, in_use=in_use, renews_at=starts))
+        why = None if failed is None else failed.get(each.id)
+        views.append(CertificateView(certificate=each, definitions=names, in_use=in_use, renews_at=starts, failed=why))
     return tuple(sorted(views, key=lambda each: not each.in_use))
 
 
@@ -124,6 +145,7 @@ def condition(view: ServerView, now: datetime) -> tuple[str, Severity | None]:
     paused = status.paused_until is not None and status.paused_until > now
     is_away = status.misses >= MISSED_LOOKS
     near = soonest is not None and soonest <= URGENT
+    failed_last = status.last_act is not None and in_vain(status.last_act)
     cases = (
         (view.server is None, "not configured", Severity.WARNING),
         (status.damage is not None, "damaged", Severity.CRITICAL),
@@ -136,10 +158,13 @@ def condition(view: ServerView, now: datetime) -> tuple[str, Severity | None]:
         (isinstance(step, Alert), "needs a person", Severity.CRITICAL),
         (unseen, "not looked at lately", Severity.CRITICAL),
         (paused, "paused", Severity.WARNING),
-        (status.failures > 0, "the last act failed", Severity.WARNING),
+        (status.failures > 0 and failed_last, "the last act failed", Severity.WARNING),
         (isinstance(step, AwaitApproval), "waits for approval", Severity.WARNING),
-        (isinstance(step, Soak), "renewed, soaking", None),
         (isinstance(step, ACTS), "renewing", None),
+        (status.denial is not None, "denied", Severity.WARNING),
+        (any(each.failed for each in view.certificates), "a failed certificate is left", Severity.WARNING),
+        (status.failures > 0, "an act failed", Severity.WARNING),
+        (isinstance(step, Soak), "renewed, soaking", None),
     )
     return next(((text, severity) for applies, text, severity in cases if applies), ("in force", None))
 
@@ -164,11 +189,11 @@ def worker_missing(view: ServerView, now: datetime) -> str | None:
 
 def todo_now(view: ServerView, now: datetime) -> str | None:
     """What a person should do about a server now; None where nothing is to be done."""
-    missing, todo = worker_missing(view, now), _step_todo(view)
-    if missing is None:
-        return todo
-    start = f"{missing[:1].upper()}{missing[1:]}."
-    return start if todo is None else f"{start} {todo}"
+    if view.server is None:
+        return None
+    missing = worker_missing(view, now)
+    start = None if missing is None else f"{missing[:1].upper()}{missing[1:]}."
+    return " ".join(each for each in (start, _step_todo(view), *view.left) if each) or None
 
 
 def _step_todo(view: ServerView) -> str | None:
@@ -229,7 +254,7 @@ def server_json(view: ServerView, now: datetime) -> dict[str, Any]:
         "paused_note": status.paused_note,
         "observed_at": _optional(status.observed_at),
         "age_seconds": None if status.observed_at is None else int((now - status.observed_at).total_seconds()),
-        "next_look": instant(status.next_tick_at),
+        "next_look": None if view.server is None else instant(status.next_tick_at),
         "problem": None if status.problem is None else finding_json(status.problem),
         "problem_since": _optional(status.problem_since),
         "misses": status.misses,
@@ -238,7 +263,19 @@ def server_json(view: ServerView, now: datetime) -> dict[str, Any]:
         "not_before": _optional(status.not_before),
         "last_act": None if status.last_act is None else act_json(status.last_act),
         "last_error": None if error is None else finding_json(error),
+        "last_error_at": _optional(view.last_error_at),
+        "denial": None if status.denial is None else _denial_json(status.denial),
         "damage": status.damage,
+    }
+
+
+def _denial_json(denial: Denial) -> dict[str, Any]:
+    return {
+        "certificate_id": denial.certificate_id,
+        "certificate_authority": denial.certificate_authority,
+        "ca_request_id": denial.ca_request_id,
+        "reason": denial.word or None,
+        "at": instant(denial.at),
     }
 
 
@@ -270,6 +307,7 @@ def certificate_json(view: CertificateView, now: datetime) -> dict[str, Any]:
         "key_length": certificate.key_length,
         "revoked_at": _optional(certificate.revoked_at),
         "denial": certificate.denial or None,
+        "failed": view.failed,
     }
 
 
@@ -297,6 +335,11 @@ def step_json(step: Step, observation: Observation | None = None) -> dict[str, A
         "todo": todo if todo is None or observation is None else at_server(todo, observation.server),
         "cmdlets": [as_powershell(each) for each in cmdlets_of(step)],
     }
+
+
+def foreseen_json(foreseen: Foreseen, observation: Observation) -> dict[str, Any]:
+    """A step of a dry run for programs; what it waits for is told as how long, because when depends on people."""
+    return {**step_json(foreseen.step, observation), "text": what_then(foreseen, observation)}
 
 
 def ask_json(ask: Ask) -> dict[str, Any]:

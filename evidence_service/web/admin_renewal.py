@@ -159,7 +159,10 @@ class RenewalApi:
         await json_body(request, Nothing)
         name = self._name(request)
         async with self._at_fas:
-            checks = await asyncio.to_thread(lambda: self._admin.preflight(name, call.now, test=test, actor=call.actor))
+            looked = await asyncio.to_thread(
+                lambda: self._admin.preflight((name,), call.now, test=test, actor=call.actor)
+            )
+        ((name, checks),) = looked
         return 200, {"name": name, "checks": [check_json(each) for each in checks]}
 
     async def _withdraw(self, request: Request, call: Call) -> Answer:

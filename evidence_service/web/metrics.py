@@ -192,14 +192,7 @@ def _waits(view: ServerView, now: datetime) -> float:
 
 
 def _error_at(view: ServerView) -> float | None:
-    status = view.status
-    if status.problem is not None:
-        at = status.problem_since
-    elif view.last_error is not None and status.last_failed is not None:
-        at = status.last_failed.result_at or status.last_failed.at
-    else:
-        at = None
-    return None if at is None else at.timestamp()
+    return None if view.last_error_at is None else view.last_error_at.timestamp()
 
 
 def _seconds(now: datetime, at: datetime | None) -> float | None:

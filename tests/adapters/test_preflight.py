@@ -10,7 +10,7 @@ from typing import Self
 import pytest
 
 from evidence_service.adapters.powershell import CmdletResult, ErrorRecord, PowerShell
-from evidence_service.adapters.preflight import run_preflight
+from evidence_service.adapters.preflight import look_over
 from evidence_service.demo.fas_ca import AGENT, CA_ADDRESS, MANUAL, SMARTCARD
 from evidence_service.demo.fas_farm import ACCOUNT, SimulatedFarm
 from evidence_service.demo.fas_server import Definition
@@ -18,7 +18,7 @@ from evidence_service.renewal.cmdlets import READING, Cmdlet
 from evidence_service.renewal.farm import Farm, FasServer, Local, RevocationList, WinRm, WinRmAuth
 from evidence_service.renewal.model import RenewalPolicy
 from evidence_service.renewal.ports import FasAnswerUnknown
-from evidence_service.renewal.preflight import Check, CheckCode, Verdict
+from evidence_service.renewal.preflight import Check, CheckCode, Verdict, judge
 from evidence_service.renewal.reasons import RenewalReason
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -53,7 +53,7 @@ def checks(
     opens: Callable[[FasServer], PowerShell] | None = None,
 ) -> tuple[Check, ...]:
     """What the preflight of the first server says."""
-    return run_preflight(
+    facts = look_over(
         configured.servers[0],
         configured,
         farm.now,
@@ -61,6 +61,7 @@ def checks(
         approvers=("pki@corp.example",),
         opens=opens or (lambda each: farm.powershell(each.name, account=account)),
     )
+    return judge(facts)
 
 
 def wrong(found: tuple[Check, ...]) -> dict[str, Check]:
@@ -107,7 +108,7 @@ def test_a_farm_that_is_set_up_passes_and_nothing_is_changed() -> None:
 def test_every_progress_is_told() -> None:
     """A person who waits sees what is looked at."""
     farm, told = simulated(), list[str]()
-    run_preflight(
+    look_over(
         CONFIGURED.servers[0], CONFIGURED, NOW, progress=told.append, opens=lambda each: farm.powershell(each.name)
     )
 
@@ -381,7 +382,7 @@ def test_who_signs_in_is_named(connection: WinRm | Local, account: str) -> None:
 def test_a_server_that_cannot_be_connected_to_is_told_by_the_configured_transport() -> None:
     """Without another session the configured one is opened, and its failure is a check and no exception."""
     nowhere = FasServer(name="fas1", policy=POLICY, connection=Local(program="no-such-powershell"))
-    (sign_in, *_) = run_preflight(nowhere, Farm(servers=(nowhere, server(FAS2))), NOW)
+    (sign_in, *_) = judge(look_over(nowhere, Farm(servers=(nowhere, server(FAS2))), NOW))
 
     assert (sign_in.verdict, sign_in.code) == (Verdict.FAILED, RenewalReason.UNREACHABLE)
     assert "no-such-powershell" in sign_in.text

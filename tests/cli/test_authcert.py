@@ -13,7 +13,7 @@ from evidence_service.adapters.config_store import ConfigStore
 from evidence_service.adapters.database import fas_servers, open_database, writing
 from evidence_service.adapters.renewal_store import RenewalStore
 from evidence_service.renewal.cmdlets import READING
-from evidence_service.renewal.model import StepKind
+from evidence_service.renewal.model import AskKind, StepKind
 from tests.cli.given import Place, fas_evidence
 from tests.corpus import names
 from tests.web.renewals import FAS1, FAS2, Renewals, now_utc, running
@@ -124,6 +124,8 @@ def test_a_dry_run_prints_every_cmdlet_in_order_and_changes_nothing(renewals: Re
     assert -1 not in places
     assert places == sorted(places)
     assert "-DeleteUserCerts $false" in ran.out
+    assert "kept for 3 days after the switch" in ran.out
+    assert "nothing before" not in ran.out
     assert ran.out.endswith("Nothing was changed (--dry-run).\n")
     assert {each.name for each in renewals.farm.calls} <= READING | {"Add-PSSnapin"}
 
@@ -284,6 +286,47 @@ def test_what_was_planned_before_a_server_went_away_is_no_plan_of_now(place: Pla
     assert "\nwhy " not in shown
     assert "look again at 20" in row
     assert "not_due" not in row
+
+
+def test_a_denial_stays_in_the_status(place: Place, renewals: Renewals) -> None:
+    """The entry is gone from FAS; the CA's words, the number and what is left to do stay until a person asks again."""
+    asked_and_waiting(place, renewals)
+    (request,) = renewals.farm.ca.pending
+    renewals.farm.ca.deny(request.number, "not in the change plan")
+    with database(place) as engine:
+        renewals.tick_until(engine, StepKind.WITHDRAW)
+        renewals.tick(engine)
+    shown, server = fas_evidence("authcert", "status", FAS1).out, fas_evidence("authcert", "status", FAS1, "-o", "json")
+    row = next(each for each in fas_evidence("authcert", "status").out.splitlines() if each.startswith(FAS1))
+    lines = {each[:13].strip(): each[13:] for each in shown.splitlines()}
+
+    assert lines["denied"].startswith(f"request {request.number} at ")
+    assert lines["denied"].endswith(": not in the change plan")
+    assert lines["condition"] == "denied"
+    assert lines["to do"].startswith("Ask the CA manager why. It is not asked again by itself before 20")
+    assert lines["to do"].endswith(f"`fas-evidence authcert renew {FAS1}` asks now.")
+    assert " denied " in row
+    assert server.json["denial"]["reason"] == "not in the change plan"
+    assert server.json["denial"]["ca_request_id"] == str(request.number)
+
+    with database(place) as engine:
+        RenewalStore(engine).ask(FAS1, AskKind.RENEW, now=renewals.farm.now, actor="cli:admin")
+        renewals.tick_until(engine, StepKind.AWAIT_APPROVAL)
+    assert fas_evidence("authcert", "status", FAS1, "-o", "json").json["denial"] is None
+
+
+def test_a_server_that_is_not_configured_has_no_next(place: Place, renewals: Renewals) -> None:
+    """It stays in the list for its history; nobody looks at it again."""
+    with database(place) as engine:
+        renewals.tick(engine)
+    renewals.file.write_text("", encoding="utf-8")
+    shown = fas_evidence("authcert", "status", FAS1)
+    table = fas_evidence("authcert", "status").out
+
+    assert "not configured" in shown.out
+    assert [each for each in ("next look", "\nnext ", "\nplanned ", "\nwhy ") if each in shown.out] == []
+    assert "look again" not in table
+    assert "nothing before" not in table
 
 
 def test_a_second_renewal_is_refused_while_a_request_waits(place: Place, renewals: Renewals) -> None:

@@ -314,6 +314,21 @@ def test_a_switch_without_maintenance_needs_no_neighbour() -> None:
     assert said == "The switch needs no other server, as set: it is made without maintenance."
 
 
+def test_a_neighbour_that_does_not_answer_is_not_said_to_serve() -> None:
+    """That is not known then; where another answers, that one is named alone."""
+    fas3 = replace(TWO, name="fas3.example.test")
+    alone = given(away=frozenset({TWO.name}))
+    two = given(farm=(ONE, TWO, fas3), away=frozenset({TWO.name}))
+    none = given(farm=(ONE, TWO, fas3), away=frozenset({TWO.name, fas3.name, ONE.name}))
+    found = [each for facts in (alone, two, none) for each in judge(facts) if each.name == "neighbours"]
+
+    assert [(each.verdict.value, each.text.partition(":")[0]) for each in found] == [
+        ("unknown", "fas2.example.test does not answer"),
+        ("ok", "fas3.example.test can serve meanwhile (whether it does is looked at before the switch)."),
+        ("unknown", "fas2.example.test and fas3.example.test do not answer"),
+    ]
+
+
 def test_the_servers_that_can_serve_meanwhile_are_named() -> None:
     """They are configured; that one serves is another thing, which the switch looks at."""
     three = given(farm=(ONE, TWO, replace(TWO, name="fas3.example.test")))

@@ -10,6 +10,7 @@ import pytest
 from evidence_service.notices.alarms import alarm_message
 from evidence_service.notices.model import Audience, Message
 from evidence_service.renewal.alarms import ServerView, renewal_alarms
+from evidence_service.renewal.applying import to_withdraw
 from evidence_service.renewal.approvals import host_of, machine_account
 from evidence_service.renewal.farm import FasServer, Local, WinRm
 from evidence_service.renewal.messages import message_of
@@ -37,7 +38,9 @@ from evidence_service.renewal.model import (
     Verify,
     Withdraw,
 )
+from evidence_service.renewal.plan import plan_renewal
 from evidence_service.renewal.reasons import RenewalReason, advice_for
+from evidence_service.renewal.situation import weigh
 from idp_certs.alarms import Alarm, Severity
 from idp_certs.reasons import Finding
 
@@ -314,6 +317,115 @@ def test_a_denial_is_told_with_the_word_of_the_ca() -> None:
     assert "(not this month)" in the("renewal_denied", view).text
     twice = replace(view, step=Alert(reason=RenewalReason.DENIED_REPEATEDLY, findings=(), until=NOW + DAY))
     assert raised(twice) == {"critical renewal_denied_repeatedly NEW"}
+
+
+DENIAL = Withdraw(
+    reason=RenewalReason.DENIED, certificate_id=NEW, certificate_authority=CA, ca_request_id="4711", denial="not now"
+)
+
+
+def denied_at(now: datetime, *, denials: int = 1) -> ServerView:
+    """The server whose last requests were denied and removed at `now`."""
+    acts = []
+    for number in range(denials):
+        acts.append(attempt(REQUEST, seq=2 * number + 1, at=now, certificate_id=f"{NEW}{number}"))
+        gone = replace(DENIAL, certificate_id=f"{NEW}{number}")
+        acts.append(attempt(gone, seq=2 * number + 2, at=now, result_at=now))
+    return replace(CALM, attempts=Attempts(jitter=0.0, acts=tuple(acts)))
+
+
+NOT_DUE, DUE, SOON = NOW, END - 50 * DAY, END - 60 * DAY - HOUR
+
+
+@pytest.mark.parametrize(
+    ("now", "changes", "said"),
+    [
+        (DUE, {}, "It is asked once more after 2026-11-13T12:00:00Z; `fas-evidence authcert renew FAS1` asks now."),
+        (
+            NOT_DUE,
+            {},
+            "It is not asked again by itself before 2026-11-02T12:00:00Z; `fas-evidence authcert renew FAS1` asks now.",
+        ),
+        (
+            SOON,
+            {},
+            "It is asked once more after 2026-11-03T11:00:00Z; `fas-evidence authcert renew FAS1` asks now.",
+        ),
+        (DUE, {"maximum_denials": 1}, "It is not asked again by itself; `fas-evidence authcert renew FAS1` asks now."),
+    ],
+    ids=["due", "not due", "due before the retry", "as often as is let pass"],
+)
+def test_what_a_denial_promises_is_what_the_worker_does(now: datetime, changes: dict[str, int], said: str) -> None:
+    """Alarm and message say when the CA is asked again by itself: only where a certificate is due then (promise 49)."""
+    policy = replace(POLICY, **changes)  # type: ignore[arg-type]
+    view = denied_at(now)
+    message = message_of("FAS1", view.attempts.acts[-1], seen(), policy, now, attempts=view.attempts)
+    assert message is not None
+    assert message.todo == (f"Ask the CA manager why. {said}",)
+    assert the("renewal_denied", view, now, policy).todo == message.todo
+    again = plan_renewal(seen(), view.attempts, policy, now + policy.retry_denied)
+    assert isinstance(again, Request) is ("once more" in said)
+
+
+def test_nothing_is_promised_of_a_denial_while_it_is_paused() -> None:
+    """Only who resumes it has it asked for again."""
+    view = denied_at(DUE)
+    paused = replace(view, attempts=replace(view.attempts, paused_until=datetime.max.replace(tzinfo=UTC)))
+    assert "`fas-evidence authcert resume FAS1`" in the("renewal_denied", paused, DUE).todo[0]
+
+
+def test_a_denial_stands_until_it_is_asked_again_or_might_be() -> None:
+    """The removed entry ends it not; each denial is told by itself, with the request's number and the CA's words."""
+    view = denied_at(NOT_DUE)
+    text = the("renewal_denied", view).text
+    assert text.startswith(
+        "The CA denied request 4711 of FAS server FAS1 (not now), and the certificate in use expires"
+    )
+    assert raised(view, NOT_DUE + DAY - SECOND) == {"warning renewal_denied NEW0"}
+    assert raised(view, NOT_DUE + DAY) == set()
+    assert raised(denied_at(NOT_DUE, denials=2)) == {"warning renewal_denied NEW1"}
+    listed = seen(IN_USE, replace(PENDING, id=f"{NEW}0", status=CertificateStatus.DENIED, denial="not now"))
+    assert raised(replace(view, observation=listed)) == {"warning renewal_denied NEW0"}, "once, still listed or not"
+    acts = (*view.attempts.acts, attempt(REQUEST, seq=9, certificate_id="2"))
+    assert raised(replace(view, attempts=Attempts(jitter=0.0, acts=acts))) == set()
+
+
+def test_a_certificate_that_failed_is_told_of_while_it_is_on_the_server() -> None:
+    """It is usable, so who administers the server could use it, also after another was asked for and denied."""
+    new = replace(IN_USE, id=NEW, expires=END + 365 * DAY)
+    cause = Finding(reason=RenewalReason.VERIFY_FAILED, presented="0x80094012")
+    asked = replace(REQUEST, reason=RenewalReason.ASKED)
+    acts = (
+        attempt(asked, seq=1, certificate_id=NEW),
+        attempt(Prove(certificate_id=NEW), seq=2),
+        attempt(Switch(definition="default_Definition", before=OLD, after=NEW), seq=3),
+        attempt(Verify(certificate_id=NEW, tests=(), upn="p@x.example"), seq=4, result=Result.FAILED, finding=cause),
+        attempt(
+            RollBack(reason=RenewalReason.VERIFY_FAILED, definition="default_Definition", before=NEW, after=OLD), seq=5
+        ),
+        attempt(asked, seq=6, certificate_id="2"),
+        attempt(replace(DENIAL, certificate_id="2"), seq=7),
+    )
+    view = replace(CALM, observation=seen(IN_USE, new), attempts=Attempts(jitter=0.0, acts=acts))
+    assert raised(view, NOW + DAY) == {"warning failed_certificate_left NEW"}
+    alarm = the("failed_certificate_left", view)
+    assert "was given up at 2026-01-01T12:00:00Z (verify_failed: got 0x80094012) and is still there" in alarm.text
+    (todo,) = alarm.todo
+    assert todo.startswith(f"`fas-evidence authcert withdraw FAS1` removes the certificate {NEW}, which was given up;")
+    assert to_withdraw(weigh(seen(IN_USE, new), view.attempts, POLICY, NOW)) == NEW
+
+    waits = replace(view, observation=seen(IN_USE, new, replace(PENDING, id="3")))
+    (todo,) = the("failed_certificate_left", waits).todo
+    assert f"Remove-FasAuthorizationCertificate -Id '{NEW}'" in todo, "a withdrawal would take the open request"
+    assert raised(replace(view, observation=seen(IN_USE)), NOW + DAY) == set()
+    stopped = replace(
+        view,
+        attempts=Attempts(jitter=0.0, acts=acts[:5]),
+        step=Alert(reason=RenewalReason.VERIFY_FAILED, findings=(cause,), until=NOW),
+    )
+    assert raised(stopped) == {"critical renewal_stopped verify_failed"}, "the same is not told twice"
+    paused = replace(stopped, step=Rest(reason=RenewalReason.PAUSED, until=NOW + DAY))
+    assert raised(paused) == {"warning failed_certificate_left NEW"}
 
 
 END_TOLD = "The certificate in use expires at 2027-01-01T12:00:00Z."

@@ -333,7 +333,7 @@ def test_an_id_is_taken_once() -> None:
 def previewed(observation: Observation, attempts: Attempts = NOTHING, policy: object = PLAIN) -> list[str]:
     """The steps of a preview in short."""
     assert isinstance(policy, type(PLAIN))
-    steps = preview_renewal(observation, attempts, policy, NOW)
+    steps = [each.step for each in preview_renewal(observation, attempts, policy, NOW)]
     return [brief(each).split(" +")[0] for each in steps]
 
 

@@ -9,11 +9,13 @@ import pytest
 
 from evidence_service.adapters.renewal_rows import ServerStatus
 from evidence_service.renewal.farm import FasServer, Local
+from evidence_service.renewal.memory import Denial
 from evidence_service.renewal.model import (
     STEP_KINDS,
     Alert,
     Ask,
     AskKind,
+    Attempt,
     AuthorizationCertificate,
     AwaitApproval,
     CertificateDefinition,
@@ -27,6 +29,7 @@ from evidence_service.renewal.model import (
     RenewalPolicy,
     Request,
     Rest,
+    Result,
     Retire,
     RollBack,
     Soak,
@@ -35,13 +38,16 @@ from evidence_service.renewal.model import (
     Verify,
     Withdraw,
 )
+from evidence_service.renewal.preview import Foreseen
 from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal_admin.acts import read_response
 from evidence_service.renewal_admin.texts import todo_of, what_next, why_of
 from evidence_service.renewal_admin.views import (
+    CertificateView,
     ServerView,
     certificate_views,
     condition,
+    foreseen_json,
     server_json,
     todo_now,
     worker_missing,
@@ -137,6 +143,10 @@ def problem(reason: RenewalReason) -> Finding:
 
 
 TESTED = certificate("tested", left=DAY)
+TAKEN = RenewalReason.TAKEN_BACK
+DENIAL = Denial(certificate_id="new", at=NOW - DAY, certificate_authority="ca1\\CA", ca_request_id="7", word="not now")
+DONE = Attempt(seq=2, step=Withdraw(reason=RenewalReason.DENIED, certificate_id="new"), at=NOW, result=Result.DONE)
+FAILED = Attempt(seq=2, step=Retire(certificate_id="old", replaced_by="new"), at=NOW, result=Result.FAILED)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +175,19 @@ TESTED = certificate("tested", left=DAY)
         (view(certificate(), TESTED, step=STEPS[-1][0]), "needs a person", Severity.CRITICAL),
         (view(certificate(), TESTED, observed_at=NOW - DAY), "not looked at lately", Severity.CRITICAL),
         (view(certificate(), TESTED, paused_until=NOW + DAY), "paused", Severity.WARNING),
-        (view(certificate(), TESTED, failures=1), "the last act failed", Severity.WARNING),
+        (view(certificate(), TESTED, failures=1, last_act=FAILED), "the last act failed", Severity.WARNING),
+        (view(certificate(), TESTED, failures=1, last_act=DONE), "an act failed", Severity.WARNING),
+        (view(certificate(), TESTED, failures=1, last_act=DONE, denial=DENIAL), "denied", Severity.WARNING),
+        (
+            replace(
+                view(certificate(), TESTED),
+                certificates=(
+                    CertificateView(certificate=certificate("new"), definitions=(), in_use=False, failed=TAKEN),
+                ),
+            ),
+            "a failed certificate is left",
+            Severity.WARNING,
+        ),
         (view(certificate(), TESTED, step=STEPS[3][0]), "waits for approval", Severity.WARNING),
         (view(certificate(), TESTED, step=STEPS[9][0]), "renewed, soaking", None),
         (view(certificate(), TESTED, step=STEPS[6][0]), "renewing", None),
@@ -310,6 +332,57 @@ def test_nobody_is_sent_to_a_ca_that_has_no_request() -> None:
     assert "`fas-evidence authcert import fas1 FILE.p7b`" in as_file["todo"]
     assert "Issue it at the CA" not in as_file["todo"]
     assert at_ca["todo"] == RenewalReason.AWAITING_APPROVAL.advice
+
+
+def test_a_denial_stays_in_the_status_with_what_is_left_to_do() -> None:
+    """The removed entry says nothing more, so the status keeps the CA's words, the number and when."""
+    server = replace(view(certificate(), TESTED, denial=DENIAL), left=("Ask the CA manager why.",))
+    shown = server_json(server, NOW)
+
+    assert shown["denial"] == {
+        "certificate_id": "new",
+        "certificate_authority": "ca1\\CA",
+        "ca_request_id": "7",
+        "reason": "not now",
+        "at": "2026-03-01T12:00:00Z",
+    }
+    assert (shown["condition"], shown["todo"]) == ("denied", "Ask the CA manager why.")
+    assert server_json(view(), NOW)["denial"] is None
+
+
+def test_the_last_error_has_its_time() -> None:
+    """An act that failed days ago is not taken for the last one."""
+    failed = replace(FAILED, result_at=NOW - DAY, finding=problem(RenewalReason.REFUSED_BY_FAS))
+
+    shown = server_json(view(failures=1, last_failed=failed), NOW)
+    assert (shown["last_error"]["reason"], shown["last_error_at"]) == ("refused_by_fas", "2026-03-01T12:00:00Z")
+    assert server_json(view(failures=0, last_failed=failed), NOW)["last_error_at"] is None
+
+
+def test_nothing_is_planned_for_a_server_that_is_not_configured() -> None:
+    """Nobody looks at it, and nobody waits for what it last waited for."""
+    shown = server_json(view(configured=False, step=STEPS[3][0]), NOW)
+
+    assert (shown["condition"], shown["next_look"], shown["todo"]) == ("not configured", None, None)
+
+
+def test_a_dry_run_tells_how_long_and_not_when() -> None:
+    """When a wait begins depends on people: the CA manager does not approve at once."""
+    observation = view().status.observation
+    assert observation is not None
+    later = NOW + 3 * DAY
+    steps: dict[Step, str] = {
+        Soak(certificate_id="new", until=NOW, ends=later): "kept for 3 days after the switch",
+        Rest(reason=RenewalReason.NOT_DUE, until=later): "nothing more, until the new certificate is due",
+        Rest(reason=RenewalReason.OUTSIDE_WINDOW, until=later): "wait for the next maintenance window",
+        Rest(reason=RenewalReason.NOT_YET_VALID, until=later): "wait for 3 days",
+        STEPS[4][0]: "check the new certificate new",
+    }
+
+    for step, said in steps.items():
+        text = foreseen_json(Foreseen(step=step, at=NOW), observation)["text"]
+        assert text.endswith(said)
+        assert "2026" not in text
 
 
 def test_nobody_is_asked_to_issue_what_is_to_be_withdrawn() -> None:
