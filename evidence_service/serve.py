@@ -235,20 +235,20 @@ async def _keep_fresh(
 ) -> None:
     """Follow changes of the configuration and of the server's certificate.
 
-    The database is asked in a thread; while it does not answer, this loop still beats: a restart would not cure it.
+    Database and files are asked in a thread; while they do not answer, this loop still beats: a restart would not cure
+    it.
     """
-    known = False
+    known = renewed = False
 
     def look() -> None:
-        nonlocal known
+        nonlocal known, renewed
         if followed.holder.refresh():
             known = False
             _log.info("configuration_changed", snapshot=followed.holder.current().version)
         if not known:
             callers.load()
             known = True
-        if tls is not None and tls.reload():
-            _log.info("server_certificate_reloaded")
+        renewed = tls is not None and tls.has_changed()
 
     pending: asyncio.Task[None] | None = None
     while True:
@@ -260,11 +260,22 @@ async def _keep_fresh(
             error = pending.exception()
             pending = None
             followed.looked()
+            if error is None and tls is not None and renewed:
+                error = _reloaded(tls)
             if isinstance(error, (StoreUnavailable, TlsError)):
                 _log.error("refresh_failed", problem=str(error))
             elif error is not None:
                 _log.error("refresh_failed", exc_info=error)
             await followed.pause(settings.refresh_seconds)
+
+
+def _reloaded(tls: ServerTls) -> TlsError | OSError | None:
+    try:
+        tls.reload()
+    except (TlsError, OSError) as error:  # a file may vanish just now
+        return error
+    _log.info("server_certificate_reloaded")
+    return None
 
 
 def _announce(

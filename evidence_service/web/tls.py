@@ -97,19 +97,20 @@ class ServerTls:
                 self._anchors.add(der)
         return tuple(unusable)
 
-    def reload(self, *, force: bool = False) -> bool:
-        """Take the server's certificate from its files again, where they changed; answers whether it did.
+    def has_changed(self) -> bool:
+        """Whether the files of the server's certificate are others than those that were read last."""
+        return self._stamps() != self._stamp
 
-        New handshakes get it, open connections stay. Raises TlsError, and then the old one stays in use; it is
-        raised once per change.
+    def reload(self) -> None:
+        """Take the server's certificate from its files again: new handshakes get it, open connections stay.
+
+        To be called in the thread that makes connections, and in no other: OpenSSL copies certificate and key for each,
+        and one that is made between the change of the one and of the other has no key. Raises TlsError, and then the
+        old certificate stays in use; it is raised once per change.
         """
-        stamp = self._stamps()
-        if stamp == self._stamp and not force:
-            return False
-        self._stamp = stamp
+        self._stamp = self._stamps()
         _new_context(self._certificate, self._key)  # a pair that does not match would spoil the live context
         _load_pair(self.context, self._certificate, self._key)
-        return True
 
     def _stamps(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_stamp(path) for path in (self._certificate, self._key))

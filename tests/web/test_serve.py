@@ -350,6 +350,17 @@ def _tls(directory: Path) -> tuple[Identity, dict[str, Any]]:
     return server, {"tls_certificate": str(server.certificate), "tls_key": str(server.key)}
 
 
+_WATCHED = """
+import threading
+from evidence_service.web.tls import ServerTls
+reload = ServerTls.reload
+def watched(self):
+    assert threading.current_thread() is threading.main_thread(), "a connection made meanwhile would have no key"
+    reload(self)
+ServerTls.reload = watched
+"""
+
+
 def test_promise_85_mutual_tls(data: Path, store: ConfigStore) -> None:
     """No certificate 401, unknown no connection, revoked 403, enrolled served; a swap fails no launch (promise 85)."""
     server, tls = _tls(data)
@@ -357,7 +368,7 @@ def test_promise_85_mutual_tls(data: Path, store: ConfigStore) -> None:
     for name, each in (("fas1", known), ("fas3", gone)):
         store.enroll_plugin(name=name, certificate_der=each.der, now=now(), actor="test")
     store.revoke_plugin("fas3", now=now(), actor="test")
-    with serving(data, listen_host="0.0.0.0", **tls) as it:
+    with serving(data, script=_WATCHED + _START, listen_host="0.0.0.0", **tls) as it:
 
         def status_of(client: Identity | None, **headers: str) -> int:
             return ask(it.port, launch(), context=client_context(server, client), headers=headers)[0]
