@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
 ARGS ?=
 
 help: ## show these targets
