@@ -91,7 +91,7 @@ def _duration(member: str, value: object) -> timedelta:
 def _positive(member: str, value: object) -> timedelta:
     duration = _duration(member, value)
     if not duration:
-        raise PolicyError(member, "must be longer than nothing")
+        raise PolicyError(member, "must be more than 0")
     return duration
 
 

@@ -324,7 +324,7 @@ class ConfigStore:
         """Create or replace a FAS rule. Raises Conflict for an unusable name or age."""
         _check_name("rule", rule.name)
         if rule.max_age is not None and rule.max_age <= timedelta(0):
-            raise Conflict("max_age of a rule must be longer than nothing; leave it out to use the IdP's")
+            raise Conflict("max_age of a rule must be more than 0; leave it out to use the IdP's")
         values = {
             "mode": rule.mode.value,
             "max_age_us": None if rule.max_age is None else rule.max_age // timedelta(microseconds=1),

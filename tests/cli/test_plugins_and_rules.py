@@ -224,7 +224,7 @@ def test_rules(place: Place) -> None:
     ("options", "code", "complaint"),
     [
         (("--max-age", "long"), 2, "--max-age: expected a duration"),
-        (("--max-age", "0s"), 2, "--max-age: must be longer than nothing"),
+        (("--max-age", "0s"), 2, "--max-age: must be more than 0"),
         (("--mode", "warn"), 2, "'warn'"),
         (("--idp", "https://absent.example"), 2, "no identity provider 'https://absent.example' is registered"),
     ],
