@@ -16,7 +16,7 @@ from evidence_service.renewal.reasons import RenewalReason
 from evidence_service.renewal.tick import Ticked
 from evidence_service.renewal_loop import RenewalLoop
 from tests.adapters.post import APPROVERS, OPERATORS, mail_by, mail_server
-from tests.renewal.site import DAY, DEFINITIONS, FAS1, FAS2, HOUR, MINUTE, POLICY, Site, near, site, wait_for
+from tests.renewal.site import DAY, DEFINITIONS, FAS1, FAS2, HOUR, MINUTE, NOW, POLICY, Site, near, site, wait_for
 
 FOUR = tuple(f"fas{number}.corp.example" for number in range(1, 5))
 RENEWED = [
@@ -116,6 +116,32 @@ def test_a_denied_request_ends_cleanly(tmp_path: Path) -> None:
         farm.store.ask(FAS1, AskKind.RENEW, now=farm.farm.now, actor="cli:admin", note="settled with the CA")
         farm.run(until=lambda: bool(farm.farm.ca.pending))
         assert "renewal_denied_repeatedly" not in farm.alarms()
+
+
+def test_a_denied_wish_is_not_asked_again_by_itself(tmp_path: Path) -> None:
+    """Nothing is due, so the CA manager's word ends it, which alarm and mail say; a second denial is told too."""
+    with near(tmp_path, expires=NOW + 300 * DAY) as farm:
+        farm.round()
+        for number in (1, 2):
+            farm.store.ask(FAS1, AskKind.RENEW, now=farm.farm.now, actor="cli:admin")
+            farm.run(until=lambda: bool(farm.farm.ca.pending))
+            (request,) = farm.farm.ca.pending
+            farm.farm.ca.deny(request.number, f"no, {request.number}")
+            farm.run(until=lambda number=number: farm.acts().count("withdraw done") == number)  # type: ignore[misc]
+            farm.farm.advance(HOUR)
+            farm.round()
+
+            denial = farm.store.status(FAS1).denial
+            assert denial is not None
+            assert (denial.word, denial.ca_request_id) == (f"no, {request.number}", str(request.number))
+            said = f"The CA denied request {request.number} of FAS server {FAS1} (no, {request.number})"
+            assert farm.alarms()["renewal_denied"].startswith(said)
+            assert "It is not asked again by itself before 20" in farm.messages("withdrawn")[-1].todo[0]
+
+        farm.run(until=lambda: farm.farm.now > NOW + 10 * DAY)
+        assert farm.acts() == ["request done", "withdraw done"] * 2
+        assert farm.alarms() == {}
+        assert farm.store.status(FAS1).denial == denial
 
 
 @pytest.mark.parametrize("cmdlet", ["New-FasAuthorizationCertificate", "Set-FasCertificateDefinition", "Set-FasServer"])
