@@ -567,6 +567,9 @@ def test_preflight_checks_a_server_and_fails_where_one_is_away(renewals: Renewal
     assert "Authenticated Users" in shown.out or "Enroll" in shown.out
     assert away.code == 3
     assert [each["name"] for each in away.json] == [FAS1, FAS2]
+    neighbours = [next(each for each in one.json[0]["checks"] if each["check"] == "neighbours") for one in (fine, away)]
+    assert [each["verdict"] for each in neighbours] == ["ok", "unknown"]
+    assert neighbours[1]["finding"].startswith(f"{FAS2} does not answer")
     assert {("failed", "unreachable")} <= {(each["verdict"], each["code"]) for each in away.json[1]["checks"]}
 
 
