@@ -364,10 +364,13 @@ def test_an_interrupted_import_leaves_nothing(place: Place) -> None:
                 running.send_signal(sent)
                 holder.execute("ROLLBACK")
                 _, complaint = running.communicate(timeout=60)
-            assert running.returncode in (130, -signal.SIGKILL)
-            assert b"Traceback" not in complaint
-            if sent == signal.SIGINT:
-                assert complaint == b"error: interrupted\n"
+            if sent == signal.SIGKILL:
+                assert (running.returncode, complaint) == (-signal.SIGKILL, b"")
+                continue
+            # Interrupted within `exec`, as in an import of dataclasses, Python ends by the signal whatever the exit code
+            # is to be; a shell shows 130 for both.
+            assert running.returncode in (130, -signal.SIGINT)
+            assert complaint == b"error: interrupted\n"
     finally:
         holder.close()
     assert entity_ids(place) == []
