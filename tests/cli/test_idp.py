@@ -367,8 +367,8 @@ def test_an_interrupted_import_leaves_nothing(place: Place) -> None:
             if sent == signal.SIGKILL:
                 assert (running.returncode, complaint) == (-signal.SIGKILL, b"")
                 continue
-            # Interrupted within `exec`, as in an import of dataclasses, Python ends by the signal whatever the exit code
-            # is to be; a shell shows 130 for both.
+            # Interrupted within `exec`, as in an import of dataclasses, Python ends by the signal, whatever code it is
+            # given; a shell shows 130 for both.
             assert running.returncode in (130, -signal.SIGINT)
             assert complaint == b"error: interrupted\n"
     finally:
