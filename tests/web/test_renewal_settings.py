@@ -377,7 +377,9 @@ def test_a_secret_that_is_a_link_to_itself_is_refused(place: Place) -> None:
     (place.secrets / "winrm-password").unlink()
     (place.secrets / "winrm-password").symlink_to("winrm-password")
 
-    assert "password_file: winrm-password leads out of" in place.refused(SERVER + ACCOUNT)
+    refused = place.refused(SERVER + ACCOUNT)
+    # Python finds the loop when it resolves the name, and from 3.13 on when it opens the file.
+    assert "password_file: winrm-password leads out of" in refused or "Too many levels of symbolic links" in refused
 
 
 @pytest.mark.parametrize("text", ["", "two\nlines", "x" * 5000])
